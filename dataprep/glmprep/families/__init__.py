@@ -1,0 +1,24 @@
+"""Template families: how a conversation becomes pieces of text between control tokens."""
+
+from __future__ import annotations
+
+from glmprep.errors import UsageError
+from glmprep.families.glm4 import Glm4
+from glmprep.families.piece import Family, Piece
+from glmprep.tokenizer import Tokenizer
+
+FAMILIES: dict[str, type[Glm4]] = {"glm4": Glm4}
+
+__all__ = ["FAMILIES", "Family", "Piece", "load"]
+
+
+def load(name: str, tokenizer: Tokenizer) -> Family:
+    """The family of that name on this tokenizer; `auto` is GLM-4-9B-chat.
+
+    Raises UsageError for an unknown name, InputError for a tokenizer without the role tokens.
+    """
+    if name == "auto":
+        name = "glm4"
+    if name not in FAMILIES:
+        raise UsageError(f"--family {name}: this version knows {', '.join(FAMILIES)}")
+    return FAMILIES[name](tokenizer)

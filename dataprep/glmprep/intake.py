@@ -1,0 +1,140 @@
+"""Read, parse and check in batches: what every data command does first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import orjson
+import polars as pl
+
+from glmprep.findings import RULES, Example, Finding, Rule, Severity
+from glmprep.parse import parse
+from glmprep.read import read
+from glmprep.records import Conversation, Rejection
+from glmprep.rules.format import FORMAT_RULES, special_token_text
+from glmprep.table import digests, message_table
+
+BATCH = 1024
+EXAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Sound conversations, and a hash of each by which equal ones are found in this run."""
+
+    conversations: Sequence[Conversation]
+    digests: Sequence[int]
+
+
+class Intake:
+    """One pass over the data; counts what came in, what was rejected and which rules fired.
+
+    `rows` counts rows read; each ends as a conversation of a batch or as one rejection.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        *,
+        special_tokens: Sequence[str],
+        roles: Mapping[str, str] | None = None,
+    ) -> None:
+        self.paths = paths
+        self.rows = 0
+        self.messages = 0
+        self.rejections: list[Rejection] = []
+        self._roles = roles
+        self._special_tokens = special_tokens
+        self._messages_hit: Counter[str] = Counter()
+        self._rows_hit: Counter[str] = Counter()
+        self._examples: dict[str, list[Example]] = {}
+
+    def batches(self) -> Iterator[Batch]:
+        """The sound conversations in order."""
+        stream = parse(read(self.paths), self._roles)
+        while chunk := list(islice(stream, BATCH)):
+            self.rows += len(chunk)
+            parsed = []
+            for item in chunk:
+                if isinstance(item, Rejection):
+                    self.reject(item)
+                else:
+                    parsed.append(item)
+            if parsed:
+                yield self._check(parsed)
+
+    def reject(self, rejection: Rejection) -> None:
+        """Take a row out, here or in a later stage, with its rule and reason."""
+        self.rejections.append(rejection)
+        example = Example(where=str(rejection.origin), excerpt=rejection.reason)
+        self.hit(RULES[rejection.rule], 1, 1, [example])
+
+    def hit(self, rule: Rule[Any], count: int, rows: int, examples: Sequence[Example]) -> None:
+        """Note that a rule fired `count` times in `rows` conversations."""
+        self._messages_hit[rule.id] += count
+        self._rows_hit[rule.id] += rows
+        kept = self._examples.setdefault(rule.id, [])
+        kept += examples[: EXAMPLES - len(kept)]
+
+    def findings(self, **data: Any) -> list[Finding]:
+        """One finding per rule that fired; `data` is what the texts name beside the counts."""
+        where = ", ".join(self.paths)
+        return [
+            RULES[rule_id].finding(
+                where,
+                examples=tuple(self._examples[rule_id]),
+                count=self._messages_hit[rule_id],
+                rows=self._rows_hit[rule_id],
+                **data,
+            )
+            for rule_id in sorted(self._messages_hit)
+        ]
+
+    def _check(self, parsed: list[Conversation]) -> Batch:
+        messages = message_table(parsed)
+        self.messages += messages.height
+        flags = messages.select("row", "turn", "content", **self._flags())
+        rejected: dict[int, Rule[Any]] = {}
+        for rule in FORMAT_RULES:
+            hits = flags.filter(pl.col(rule.id)).select("row", "turn", "content")
+            if hits.is_empty():
+                continue
+            if rule.severity is Severity.ERROR:
+                for row in hits["row"].unique(maintain_order=True):
+                    rejected.setdefault(row, rule)
+            examples = [
+                _example(parsed[r], turn, text) for r, turn, text in hits.head(EXAMPLES).rows()
+            ]
+            self.hit(rule, hits.height, hits["row"].n_unique(), examples)
+        for row, rule in sorted(rejected.items()):
+            self.rejections.append(_rejection(parsed[row], rule))
+        sound = [row for row in range(len(parsed)) if row not in rejected]
+        keys = digests(messages).to_list()
+        return Batch(
+            conversations=[parsed[row] for row in sound], digests=[keys[row] for row in sound]
+        )
+
+    def _flags(self) -> dict[str, pl.Expr]:
+        return {
+            rule.id: rule(self._special_tokens) if rule is special_token_text else rule()
+            for rule in FORMAT_RULES
+        }
+
+
+def reject_lines(rejections: Sequence[Rejection]) -> bytes:
+    """Rejections as JSON Lines."""
+    return b"".join(orjson.dumps(rejection.as_json()) + b"\n" for rejection in rejections)
+
+
+def _example(conversation: Conversation, turn: int, text: str) -> Example:
+    return Example(where=f"{conversation.origin} message {turn + 1}", excerpt=text[:200])
+
+
+def _rejection(conversation: Conversation, rule: Rule[Any]) -> Rejection:
+    return Rejection(
+        rule=rule.id, reason=rule.title, origin=conversation.origin, conversation=conversation.id
+    )

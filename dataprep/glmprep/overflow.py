@@ -1,0 +1,165 @@
+"""Split one exchange that is longer than the limit.
+
+The question is replayed before each piece, shortened to its end where it leaves no room for an
+answer. The answer is cut between its steps (a tool call stays with its result), and a long text at
+the end of a sentence. What stands directly before a piece is replayed as context as far as it fits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from glmprep.cut import cut, tail
+from glmprep.families import Family
+from glmprep.families.glm4 import LINE
+from glmprep.greedy import Exchange
+from glmprep.records import Message
+from glmprep.sized import CLOSING, Limits, Sized, context, size
+from glmprep.tokenizer import Tokenizer
+
+PROMPT_SHARE = 0.75
+"""A question may take this share of a segment, so that the rest is left for its answer."""
+HEADER = 2
+"""Tokens of a role's header: the role token and the line break."""
+
+Messages = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Turns of an exchange that stay together, with their tokens."""
+
+    messages: Messages
+    tokens: int
+
+    def __add__(self, other: _Step) -> _Step:
+        return _Step(self.messages + other.messages, self.tokens + other.tokens)
+
+
+NOTHING = _Step((), 0)
+
+
+class OverflowSplitter:
+    """Splits exchanges; counts the prompts that had to be shortened, and by how many tokens."""
+
+    def __init__(self, family: Family, tokenizer: Tokenizer, limits: Limits) -> None:
+        self._family = family
+        self._tokenizer = tokenizer
+        self._limits = limits
+        self.shortened = 0
+        self.dropped_tokens = 0
+
+    def __call__(self, sized: Sized, exchange: Exchange) -> list[Messages] | None:
+        """The exchange as several segments' messages; None where there is no way."""
+        room = self._limits.max_length - sized.head - CLOSING
+        steps = _steps(sized, exchange)
+        answer = next(
+            (place for place, step in enumerate(steps) if step.messages[0].role != "user"),
+            len(steps),
+        )
+        if answer == len(steps) or room <= HEADER:
+            return None
+        question = sum(steps[:answer], NOTHING)
+        prompt = self._shorten(question, steps[answer].tokens, room)
+        pieces = self._pieces(steps[answer:], room - prompt.tokens)
+        if pieces is None:
+            return None
+        made = [
+            (prompt.messages if place == 0 else context(prompt.messages)) + piece
+            for place, piece in enumerate(pieces)
+        ]
+        if not self._holds(made, sized, exchange):
+            return None
+        if prompt.tokens < question.tokens:
+            self.shortened += 1
+            self.dropped_tokens += question.tokens - prompt.tokens
+        return made
+
+    def _shorten(self, question: _Step, answer: int, room: int) -> _Step:
+        """The question whole, or its end, so that the answer, or much of it, fits after it."""
+        allowed = min(max(room - answer, int(room * (1 - PROMPT_SHARE))), int(room * PROMPT_SHARE))
+        if question.tokens <= allowed:
+            return question
+        message = next(m for m in reversed(question.messages) if m.role == "user")
+        text = tail(message.content, allowed - HEADER, self._tokenizer)
+        if not text:
+            return NOTHING
+        tokens = len(self._tokenizer.encode(text)) + HEADER
+        return _Step((replace(message, content=text, part=(1, 2)),), tokens)
+
+    def _pieces(self, steps: list[_Step], room: int) -> list[Messages] | None:
+        """The steps in pieces of at most `room` tokens, each with the replay before it."""
+        pieces: list[Messages] = []
+        current = NOTHING
+        for place, step in enumerate(steps):
+            if current.messages and current.tokens + step.tokens > room:
+                pieces.append(current.messages)
+                current = self._replay(steps[:place], room - step.tokens)
+            if current.tokens + step.tokens <= room:
+                current += step
+                continue
+            parts = self._cut(step, room)
+            if parts is None:
+                return None
+            *full, current = parts
+            pieces += [part.messages for part in full]
+        return [*pieces, current.messages]
+
+    def _replay(self, before: list[_Step], left: int) -> _Step:
+        """The steps directly before a piece, as many as may be replayed and as fit beside it."""
+        replayed = NOTHING
+        for step in reversed(before):
+            if replayed.tokens + step.tokens > min(self._limits.context_tokens, left):
+                break
+            replayed = step + replayed
+        return _Step(context(replayed.messages), replayed.tokens)
+
+    def _cut(self, step: _Step, room: int) -> list[_Step] | None:
+        """One long answer in parts, each with the end of the part before it as context."""
+        message = step.messages[0]
+        if len(step.messages) > 1 or message.tool_calls or message.part is not None:
+            return None
+        replayed = min(self._limits.context_tokens, room // 2)
+        first, rest = room - 1, room - HEADER - replayed
+        if rest < 1:
+            return None
+        texts = cut(message.content, first, rest, self._tokenizer, LINE)
+        if texts is None:
+            return None
+        parts: list[_Step] = []
+        for place, text in enumerate(texts):
+            piece = replace(message, content=text, part=(place, len(texts)))
+            before = tail(texts[place - 1], replayed, self._tokenizer) if place else ""
+            earlier = (
+                replace(message, content=before, part=(place - 1, len(texts))) if before else None
+            )
+            tokens = (
+                HEADER + len(self._tokenizer.encode(text)) + len(self._tokenizer.encode(before))
+            )
+            parts.append(_Step((*context([earlier] if earlier else []), piece), tokens))
+        return parts
+
+    def _holds(self, made: list[Messages], sized: Sized, exchange: Exchange) -> bool:
+        """Whether each segment keeps the limit and together they train what the exchange trains."""
+        head = sized.conversation.messages[: sized.head_turns]
+        whole = sized.conversation
+        parts = [replace(whole, messages=head + messages) for messages in made]
+        measured = size(parts, self._family, self._tokenizer)
+        fits = all(part.total <= self._limits.max_length for part in measured)
+        return fits and sum(sum(part.turn_targets) for part in measured) == exchange.targets
+
+
+def _steps(sized: Sized, exchange: Exchange) -> list[_Step]:
+    """The turns of an exchange in groups that stay together.
+
+    A call stays with its results, and an answer with a system message behind it: that would not be
+    its stop token, so none may be trained at a cut there either.
+    """
+    steps: list[_Step] = []
+    for turn in range(exchange.first, exchange.last):
+        message = sized.conversation.messages[turn]
+        step = _Step((message,), sized.turn_tokens[turn])
+        if steps and message.role in ("tool", "system"):
+            step = steps.pop() + step
+        steps.append(step)
+    return steps

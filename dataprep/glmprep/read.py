@@ -1,0 +1,175 @@
+"""Files to rows: JSON Lines or a JSON array, plain, gzip or zstd, in bounded memory.
+
+Rules here take one line's bytes and return a reason, or None when the line is sound.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import IO, cast
+
+import orjson
+import zstandard
+
+from glmprep.errors import InputError
+from glmprep.findings import Severity, rule
+from glmprep.records import Origin, RawRow, Rejection
+
+SUFFIXES = (".jsonl", ".json", ".ndjson")
+COMPRESSED = (".gz", ".zst")
+MAX_LINE_BYTES = 32 << 20
+MAX_ARRAY_BYTES = 2 << 30
+SKIP_BYTES = 1 << 20
+BOM = b"\xef\xbb\xbf"
+
+
+@rule("DF001", Severity.ERROR)
+def invalid_json(line: bytes) -> str | None:
+    """A line is not JSON.
+
+    Evidence: {count} lines cannot be parsed as JSON.
+    Why: such a line cannot be trained on; often a file was cut off, or objects span several lines.
+    Fix: write one JSON object per line; the location and the parser's words are in the examples.
+    """
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return f"not JSON: {error.msg} at column {error.colno}"
+    return None
+
+
+@rule("DF002", Severity.ERROR)
+def invalid_utf8(line: bytes) -> str | None:
+    """A line is not UTF-8.
+
+    Evidence: {count} lines hold bytes that are not UTF-8.
+    Why: the file was written in another encoding (GBK is common), so its text would be garbled.
+    Fix: convert the file, for example with iconv -f GBK -t UTF-8.
+    """
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: byte 0x{line[error.start]:02x} at byte {error.start + 1}"
+    return None
+
+
+@rule("DF003", Severity.ERROR)
+def line_too_long(line: bytes, limit: int = MAX_LINE_BYTES) -> str | None:
+    """A line is longer than any conversation.
+
+    Evidence: {count} lines are longer than the limit for one line.
+    Why: it is mostly a file without line breaks, and would have to fit in memory at once.
+    Fix: write one conversation per line.
+    """
+    return f"longer than {limit >> 20} MiB" if len(line) > limit else None
+
+
+def read(paths: Sequence[str]) -> Iterator[RawRow | Rejection]:
+    """The rows of files, folders, globs or standard input (`-`), in order.
+
+    Raises InputError for a path that is missing, holds no data, or is no text.
+    """
+    for path in find(paths):
+        try:
+            with closing(_open(path)) as file:
+                yield from _rows(path, file)
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{path}: cannot be read: {reason}") from error
+
+
+def find(paths: Sequence[str]) -> list[str]:
+    """The data files that `paths` name; raises InputError where a path names none."""
+    found: list[str] = []
+    for path in paths:
+        if path == "-" or Path(path).is_file():
+            found.append(path)
+        elif Path(path).is_dir():
+            files = sorted(str(p) for p in Path(path).iterdir() if p.is_file() and _is_data(p))
+            if not files:
+                raise InputError(f"{path}: no data files ({', '.join(SUFFIXES)}, .gz or .zst)")
+            found += files
+        else:
+            matches = sorted(p for p in glob.glob(path, recursive=True) if Path(p).is_file())
+            if not matches:
+                raise InputError(f"{path}: no such file")
+            found += matches
+    return found
+
+
+def _is_data(path: Path) -> bool:
+    name = path.name
+    for suffix in COMPRESSED:
+        name = name.removesuffix(suffix)
+    return name.endswith(SUFFIXES)
+
+
+def _open(path: str) -> io.BufferedReader:
+    if path == "-":
+        return cast(io.BufferedReader, sys.stdin.buffer)
+    if path.endswith(".gz"):
+        return io.BufferedReader(cast(io.RawIOBase, gzip.open(path, "rb")))
+    if path.endswith(".zst"):
+        return io.BufferedReader(cast(io.RawIOBase, zstandard.open(path, "rb")))
+    return open(path, "rb")
+
+
+def _rows(path: str, file: io.BufferedReader) -> Iterator[RawRow | Rejection]:
+    head = file.peek(4096)[:4096]
+    if b"\0" in head:
+        raise InputError(f"{path}: is a binary file; give JSON Lines text")
+    if head.removeprefix(BOM).lstrip().startswith(b"["):
+        return _array(path, file)
+    return _lines(path, file)
+
+
+def _array(path: str, file: IO[bytes]) -> Iterator[RawRow | Rejection]:
+    data = file.read(MAX_ARRAY_BYTES + 1)
+    if len(data) > MAX_ARRAY_BYTES:
+        raise InputError(f"{path}: a JSON array over {MAX_ARRAY_BYTES >> 30} GiB; use JSON Lines")
+    try:
+        values = orjson.loads(data.removeprefix(BOM))
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: not a JSON array: {error.msg}") from error
+    for place, value in enumerate(values, 1):
+        yield RawRow(value=value, origin=Origin(path, place))
+
+
+def _lines(path: str, file: IO[bytes]) -> Iterator[RawRow | Rejection]:
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        origin = Origin(path, number)
+        if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+            _skip_line(file)
+        elif not line.strip():
+            continue
+        else:
+            try:
+                yield RawRow(value=orjson.loads(line), origin=origin)
+                continue
+            except orjson.JSONDecodeError:
+                if number == 1 and line.startswith(BOM):
+                    yield RawRow(value=orjson.loads(line.removeprefix(BOM)), origin=origin)
+                    continue
+        yield _rejection(line, origin)
+
+
+def _skip_line(file: IO[bytes]) -> None:
+    """Pass over the rest of a line without holding it."""
+    while (part := file.readline(SKIP_BYTES)) and not part.endswith(b"\n"):
+        pass
+
+
+def _rejection(line: bytes, origin: Origin) -> Rejection:
+    for check in (line_too_long, invalid_utf8, invalid_json):
+        if reason := check(line):
+            return Rejection(rule=check.id, reason=reason, origin=origin)
+    raise AssertionError(f"{origin}: rejected, yet no rule says why")

@@ -1,0 +1,100 @@
+"""The records that pass from stage to stage: frozen, slotted, and checked when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: frozenset[str] = frozenset(get_args(Role))
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a row came from: the file as it was named, and its line (from 1).
+
+    In a file that is one JSON array the item's place (from 1) stands for the line.
+    """
+
+    path: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawRow:
+    """One JSON value as it was read."""
+
+    value: Any
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """A row that goes no further: which rule, and in one line why."""
+
+    rule: str
+    reason: str
+    origin: Origin
+    conversation: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """One line of `rejects.jsonl`."""
+        return {
+            "where": str(self.origin),
+            "rule": self.rule,
+            "reason": self.reason,
+            "conversation": self.conversation,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call that the assistant makes; `arguments` is JSON text, as the model would write it."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn.
+
+    `trained` is False for a turn with `"weight": 0`. `part` is (i, n) for the i-th (from 0) of the
+    n pieces of a turn that was cut; only its last piece ends in a stop token.
+    """
+
+    role: Role
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    trained: bool = True
+    part: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.part is not None and not 0 <= self.part[0] < self.part[1]:
+            raise ValueError(f"part {self.part} is not (i, n) with 0 <= i < n")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"a tool call by '{self.role}'")
+
+    @property
+    def begins(self) -> bool:
+        """Whether the turn begins in this message (it is whole, or the first piece)."""
+        return self.part is None or self.part[0] == 0
+
+    @property
+    def ends(self) -> bool:
+        """Whether the turn ends in this message (it is whole, or the last piece)."""
+        return self.part is None or self.part[0] == self.part[1] - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """Messages in order, the tools that are offered, and where it all came from."""
+
+    id: str
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    origin: Origin

@@ -1,0 +1,253 @@
+"""A shard folder: Parquet files of training rows, and `manifest.json`, written last.
+
+A row is what the model sees at once: one conversation or segment, or several packed together.
+
+    input_ids         list<int32>   token ids
+    loss_mask         list<uint8>   1 where the token is a training target
+    position_ids      list<int32>   from 0 within each segment
+    segment_ids       list<int32>   which segment of the row, from 0
+    bucket            int32         length to which a batch of this row's bucket is padded
+    conversation_ids  list<string>  one per segment
+
+The same rows give the same bytes: writer settings are pinned and no time, path or worker enters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from glmprep.errors import IncompleteShards, InputError, UsageError
+from glmprep.files import sha256, write_atomically
+
+FORMAT = "glmprep-shards/1"
+MANIFEST = "manifest.json"
+ROWS_PER_GROUP = 512
+SCHEMA = pa.schema(
+    [
+        ("input_ids", pa.list_(pa.int32())),
+        ("loss_mask", pa.list_(pa.uint8())),
+        ("position_ids", pa.list_(pa.int32())),
+        ("segment_ids", pa.list_(pa.int32())),
+        ("bucket", pa.int32()),
+        ("conversation_ids", pa.list_(pa.string())),
+    ]
+)
+TOKEN_COLUMNS = ("input_ids", "loss_mask", "position_ids", "segment_ids")
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+UInt8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Training rows in columns: row r is `[offsets[r]:offsets[r + 1]]` of each token column."""
+
+    input_ids: Int32
+    loss_mask: UInt8
+    position_ids: Int32
+    segment_ids: Int32
+    offsets: Int64
+    bucket: Int32
+    conversation_ids: Sequence[Sequence[str]]
+
+    def __post_init__(self) -> None:
+        tokens = int(self.offsets[-1])
+        if any(len(getattr(self, name)) != tokens for name in TOKEN_COLUMNS):
+            raise ValueError("token columns differ in length")
+        if not len(self.offsets) - 1 == len(self.bucket) == len(self.conversation_ids):
+            raise ValueError("row columns differ in length")
+
+    def __len__(self) -> int:
+        return len(self.bucket)
+
+    @property
+    def lengths(self) -> Int64:
+        """Tokens of each row."""
+        return np.diff(self.offsets)
+
+    @property
+    def supervised(self) -> Int64:
+        """Training targets of each row."""
+        sums = np.concatenate(([0], np.cumsum(self.loss_mask, dtype=np.int64)))
+        return np.asarray(sums[self.offsets[1:]] - sums[self.offsets[:-1]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What `manifest.json` says; `files` has an object per Parquet file: name, rows, sums, sha256.
+
+    `tokenizer` and `family` are fingerprints of what made the ids; `config` is the whole
+    configuration; `ledger` the sums of the run (see `glmprep.ledger`); `buckets` the padded
+    lengths with their rows; `added_tokens` what the trainer has to add to the vocabulary.
+    """
+
+    tokenizer: Mapping[str, Any]
+    family: str
+    layout: str
+    max_length: int
+    tokens_per_batch: int
+    vocab_size: int
+    pad_id: int
+    stop_ids: Sequence[int]
+    added_tokens: Sequence[str]
+    buckets: Sequence[Mapping[str, int]]
+    seed: int
+    config: Mapping[str, Any]
+    ledger: Mapping[str, Any]
+    files: Sequence[Mapping[str, Any]]
+    format: str = FORMAT
+
+
+class ShardWriter:
+    """Writes rows into a folder; the folder counts as complete only after `finish`.
+
+    Raises UsageError when the folder holds something already and `overwrite` is not set.
+    """
+
+    def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
+        self.folder = folder
+        self.files: list[dict[str, Any]] = []
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder}: is a file; name a folder")
+        if folder.exists() and any(folder.iterdir()):
+            self._clear(overwrite)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, rows: Rows) -> None:
+        """Write one Parquet file with these rows."""
+        name = f"shard-{len(self.files):05d}.parquet"
+        path = self.folder / name
+        pq.write_table(
+            _to_table(rows),
+            path,
+            row_group_size=ROWS_PER_GROUP,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=["loss_mask", "segment_ids", "bucket"],
+            column_encoding={
+                "input_ids": "PLAIN",
+                "position_ids": "DELTA_BINARY_PACKED",
+                "conversation_ids": "PLAIN",
+            },
+            version="2.6",
+            store_schema=False,
+        )
+        self.files.append(
+            {
+                "name": name,
+                "rows": len(rows),
+                "tokens": int(rows.offsets[-1]),
+                "supervised": int(rows.loss_mask.sum(dtype=np.int64)),
+                "sha256": sha256(path),
+            }
+        )
+
+    def finish(self, **manifest: Any) -> Manifest:
+        """Write the manifest through a temporary name: from here on the folder is complete."""
+        made = Manifest(files=self.files, **manifest)
+        write_atomically(self.folder / MANIFEST, orjson.dumps(_as_dict(made), option=_JSON_STYLE))
+        return made
+
+    def _clear(self, overwrite: bool) -> None:
+        """Remove an earlier run's files, the manifest first so that no half of it looks whole."""
+        ours = [self.folder / MANIFEST, self.folder / "rejects.jsonl"]
+        ours += sorted(self.folder.glob("shard-*.parquet")) + sorted(self.folder.glob("*.tmp"))
+        foreign = [p for p in self.folder.iterdir() if p not in ours]
+        if foreign:
+            raise UsageError(f"{self.folder}: holds {foreign[0].name}; name an empty folder")
+        if not overwrite:
+            raise UsageError(f"{self.folder}: holds shards already; pass --overwrite")
+        for path in ours:
+            path.unlink(missing_ok=True)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a complete shard folder.
+
+    Raises IncompleteShards without one, InputError for one that is not ours or not readable.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such shard folder")
+    if not path.exists():
+        raise IncompleteShards(
+            f"{folder}: no {MANIFEST}, so its writing was not finished; run glmprep bucket again"
+        )
+    try:
+        data = orjson.loads(path.read_bytes())
+        found = data["format"]
+        if found != FORMAT:
+            raise InputError(f"{path}: format {found!r}, this version reads {FORMAT!r}")
+        return Manifest(**data)
+    except (orjson.JSONDecodeError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: not a shard manifest ({error})") from error
+
+
+def read_files(folder: Path, manifest: Manifest) -> Iterator[Rows]:
+    """The rows of each file in order; raises InputError for one that is missing or damaged."""
+    for entry in manifest.files:
+        path = folder / str(entry["name"])
+        try:
+            table = pq.read_table(path, schema=SCHEMA)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{path}: cannot be read as a shard ({_first_line(error)})") from error
+        yield _from_table(table)
+
+
+def read(folder: Path) -> tuple[Manifest, Rows]:
+    """The manifest and all rows of a shard folder, in memory."""
+    manifest = read_manifest(folder)
+    return manifest, join(list(read_files(folder, manifest)))
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """The rows of several parts as one; raises InputError for no parts."""
+    if not parts:
+        raise InputError("a shard folder without rows")
+    lengths = np.concatenate([part.lengths for part in parts])
+    columns = {n: np.concatenate([getattr(part, n) for part in parts]) for n in TOKEN_COLUMNS}
+    return Rows(
+        **columns,
+        offsets=np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))),
+        bucket=np.concatenate([part.bucket for part in parts]),
+        conversation_ids=[ids for part in parts for ids in part.conversation_ids],
+    )
+
+
+_JSON_STYLE = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+
+
+def _as_dict(manifest: Manifest) -> dict[str, Any]:
+    return {name: getattr(manifest, name) for name in Manifest.__dataclass_fields__}
+
+
+def _to_table(rows: Rows) -> pa.Table:
+    offsets = pa.array(rows.offsets.astype(np.int32))
+    lists = [pa.ListArray.from_arrays(offsets, pa.array(getattr(rows, n))) for n in TOKEN_COLUMNS]
+    ids = pa.array(rows.conversation_ids, type=pa.list_(pa.string()))
+    return pa.table([*lists, pa.array(rows.bucket), ids], schema=SCHEMA)
+
+
+def _from_table(table: pa.Table) -> Rows:
+    columns = {n: table.column(n).combine_chunks() for n in TOKEN_COLUMNS}
+    offsets = columns["input_ids"].offsets.to_numpy().astype(np.int64)
+    return Rows(
+        **{name: column.values.to_numpy() for name, column in columns.items()},
+        offsets=offsets - offsets[0],
+        bucket=table.column("bucket").to_numpy().astype(np.int32),
+        conversation_ids=table.column("conversation_ids").to_pylist(),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

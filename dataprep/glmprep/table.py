@@ -1,0 +1,67 @@
+"""Conversations as a flat polars table, one row per message: what the format rules look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from glmprep.records import Conversation
+
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "row": pl.UInt32,
+    "turn": pl.UInt32,
+    "turns": pl.UInt32,
+    "role": pl.String,
+    "content": pl.String,
+    "calls": pl.UInt32,
+    "call_arguments": pl.List(pl.String),
+    "trained": pl.Boolean,
+    "ends": pl.Boolean,
+}
+
+
+def message_table(conversations: Sequence[Conversation]) -> pl.DataFrame:
+    """One row per message, in order.
+
+    row, turn: which conversation of the batch, and which of its `turns` messages (from 0);
+    role, content; calls: number of tool calls, with their arguments; trained, ends: as in Message;
+    prev_role, prev_calls, prev_ends, next_role: the neighbours, null at a conversation's ends.
+    """
+    flat = [
+        (row, turn, len(c.messages), message)
+        for row, c in enumerate(conversations)
+        for turn, message in enumerate(c.messages)
+    ]
+    table = pl.DataFrame(
+        {
+            "row": [row for row, _, _, _ in flat],
+            "turn": [turn for _, turn, _, _ in flat],
+            "turns": [turns for _, _, turns, _ in flat],
+            "role": [m.role for _, _, _, m in flat],
+            "content": [m.content for _, _, _, m in flat],
+            "calls": [len(m.tool_calls) for _, _, _, m in flat],
+            "call_arguments": [[call.arguments for call in m.tool_calls] for _, _, _, m in flat],
+            "trained": [m.trained for _, _, _, m in flat],
+            "ends": [m.ends for _, _, _, m in flat],
+        },
+        schema=SCHEMA,
+    )
+    first, last = pl.col("turn") == 0, pl.col("turn") + 1 == pl.col("turns")
+    return table.with_columns(
+        prev_role=pl.when(~first).then(pl.col("role").shift(1)),
+        prev_calls=pl.when(~first).then(pl.col("calls").shift(1)),
+        prev_ends=pl.when(~first).then(pl.col("ends").shift(1)),
+        next_role=pl.when(~last).then(pl.col("role").shift(-1)),
+    )
+
+
+def digests(messages: pl.DataFrame) -> pl.Series:
+    """A 64-bit hash of each conversation of a message table; equal for equal conversations.
+
+    The hash holds within one run only (polars may change it from version to version).
+    """
+    keys = pl.struct("role", "content", "call_arguments")
+    hashed = messages.select("row", key=keys.hash(seed=0))
+    per_row = hashed.group_by("row", maintain_order=True).agg("key")
+    return per_row.select(pl.col("key").hash(seed=0)).to_series()

@@ -1,0 +1,135 @@
+"""The base model: the built-in tiny one, a folder, or a model hub's id."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from glmprep.errors import InputError, UsageError
+
+TINY = "tiny"
+TINY_SEED = 20240605
+SAMPLED_VALUES = 4096
+
+# transformers and peft come without types; this names what is meant.
+CausalModel: TypeAlias = Any
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep transformers, peft and the hub client from saying what the caller cannot act on."""
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    names = ("transformers", "huggingface_hub", "peft", "accelerate", "torch")
+    levels = {name: logging.getLogger(name).level for name in names}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=rf"({'|'.join(names)})(\.|$)")
+            for name in names:
+                logging.getLogger(name).setLevel(logging.ERROR)
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def load(path: str, dtype: torch.dtype) -> CausalModel:
+    """The base model in `dtype`, ready for training without a cache of keys and values.
+
+    Code from the model's folder is never run and weights are read from safetensors only. Raises
+    InputError for what is not such a model.
+    """
+    model = tiny(dtype=dtype) if path == TINY else _load_pretrained(path, dtype)
+    model.config.use_cache = False  # a cache drops the block mask of packed rows
+    check_head(model)
+    return model
+
+
+def tiny(seed: int = TINY_SEED, dtype: torch.dtype = torch.float32) -> CausalModel:
+    """A random two-layer GLM with the GLM-4 vocabulary; the same weights for the same seed."""
+    from transformers import GlmConfig, GlmForCausalLM
+
+    state = torch.get_rng_state()
+    try:
+        torch.manual_seed(seed)
+        model = GlmForCausalLM(GlmConfig(**tiny_config()))
+    finally:
+        torch.set_rng_state(state)
+    return model.to(dtype)
+
+
+def tiny_config() -> dict[str, Any]:
+    """The tiny model's configuration, as in a model folder's `config.json`."""
+    text = (resources.files("glmtrain") / "assets" / "tiny.json").read_text(encoding="utf-8")
+    config: dict[str, Any] = json.loads(text)
+    return config
+
+
+def fingerprint(model: CausalModel) -> str:
+    """A digest of names, shapes and evenly spaced values of all weights.
+
+    It tells one base model from another without reading gigabytes; it depends on the dtype in
+    which the weights were loaded.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        flat = weight.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // SAMPLED_VALUES)].float().cpu().numpy()
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        digest.update(sample.tobytes())
+    return digest.hexdigest()
+
+
+def head_weight(model: CausalModel) -> Tensor:
+    """The output projection's weight, [vocabulary, width]."""
+    weight: Tensor = model.get_output_embeddings().weight
+    return weight
+
+
+def check_head(model: CausalModel) -> None:
+    """Raise UsageError for a model whose logits are not a plain projection of its last state."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear) or head.bias is not None:
+        raise UsageError(
+            f"{type(model).__name__}: its output layer is not a plain projection, "
+            "which the loss needs; use a GLM causal language model"
+        )
+
+
+def _load_pretrained(path: str, dtype: torch.dtype) -> CausalModel:
+    from transformers import AutoModelForCausalLM
+
+    if Path(path).is_file():
+        raise InputError(f"{path}: is a file; name the model's folder, a hub id, or 'tiny'")
+    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        raise InputError(f"{path}: no config.json, so not a model's folder")
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be loaded as a model; {_advice(path, error)}") from error
+
+
+def _advice(path: str, error: Exception) -> str:
+    """One line of what to do about a model that did not load."""
+    text = str(error)
+    if "remote code" in text or "trust_remote_code" in text:
+        return "it needs code from its folder; take the '-hf' edition, e.g. zai-org/glm-4-9b-chat-hf"
+    if "safetensors" in text:
+        return "its weights are not in safetensors files; convert them first"
+    if not Path(path).exists():
+        return "no such folder, and no hub has a model of that name (or it cannot be reached)"
+    return (text.strip().splitlines() or [type(error).__name__])[0]
