@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -17,8 +16,8 @@ from glmprep.errors import InputError, UsageError
 from glmprep.families import Family
 from glmprep.files import write_atomically
 from glmprep.findings import Finding, Rule
-from glmprep.intake import Intake, reject_lines
-from glmprep.labels import TokenBatch, ranges, tokenize
+from glmprep.intake import Intake, by_rule, reject_lines
+from glmprep.labels import TokenBatch, open_ends, ranges, tokenize
 from glmprep.ledger import Ledger, Sums
 from glmprep.records import Conversation, Rejection
 from glmprep.rules.lengths import no_labels, too_long
@@ -68,6 +67,21 @@ class Result:
     rejections: Sequence[Rejection]
     findings: Sequence[Finding]
     padding: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The sums as plain JSON values."""
+        manifest = self.manifest
+        return {
+            "layout": manifest.layout,
+            "rows": sum(int(entry["rows"]) for entry in manifest.files),
+            "conversations": self.ledger.written.rows,
+            "tokens": self.ledger.written.tokens,
+            "supervised_tokens": self.ledger.written.supervised,
+            "padding": self.padding,
+            "buckets": list(manifest.buckets),
+            "ledger": self.ledger.as_json(),
+            "files": list(manifest.files),
+        }
 
     @property
     def reject_share(self) -> float:
@@ -162,11 +176,12 @@ def _tokenized(
         spool.append(tokens, kept)
         ledger.tokenized += _sums(np.arange(len(conversations)), tokens, turns)
         ledger.written += _sums(kept, tokens, turns)
-        ledger.open_ends += int(tokens.open_ends[kept].sum())
+        ends = open_ends(tokens.ids, tokens.mask, tokens.offsets, family.stops)
+        ledger.open_ends += int(ends[kept].sum())
         yield from (conversations[row].id for row in kept.tolist())
     set_aside = sum(sums.rows for sums in ledger.set_aside.values())
-    counts = Counter(rejection.rule for rejection in intake.rejections)
-    ledger.rejected = {r: n for r, n in sorted(counts.items()) if r not in ledger.set_aside}
+    counts = by_rule(intake.rejections)
+    ledger.rejected = {rule: n for rule, n in counts.items() if rule not in ledger.set_aside}
     assert sum(counts.values()) == set_aside + sum(ledger.rejected.values())
 
 

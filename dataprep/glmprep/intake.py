@@ -125,6 +125,11 @@ class Intake:
         }
 
 
+def by_rule(rejections: Sequence[Rejection]) -> dict[str, int]:
+    """How many rejections each rule made, by rule id."""
+    return dict(sorted(Counter(rejection.rule for rejection in rejections).items()))
+
+
 def reject_lines(rejections: Sequence[Rejection]) -> bytes:
     """Rejections as JSON Lines."""
     return b"".join(orjson.dumps(rejection.as_json()) + b"\n" for rejection in rejections)

@@ -6,7 +6,7 @@ that ends it. All arrays are columns over the batch; no Python object is made pe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -54,12 +54,6 @@ class TokenBatch:
         """Training targets of each conversation."""
         sums = np.concatenate(([0], np.cumsum(self.mask, dtype=np.int64)))
         return np.asarray(sums[self.offsets[1:]] - sums[self.offsets[:-1]])
-
-    @property
-    def open_ends(self) -> Int64:
-        """Trained pieces of each conversation after which no stop token is trained."""
-        open_pieces = self.row[self.trained & ~self.stopped]
-        return np.bincount(open_pieces, minlength=len(self.offsets) - 1)
 
 
 def tokenize(
@@ -123,6 +117,21 @@ def tokenize(
         stopped=stopped,
         targets=columns.trained * text_lengths + stopped,
     )
+
+
+def open_ends(ids: Int32, mask: UInt8, offsets: Int64, stops: Collection[int]) -> Int64:
+    """For each row, the trained runs that no stop token ends.
+
+    These are the inner pieces of turns that were cut, and answers before a system message.
+    """
+    trained = mask == 1
+    last = trained.copy()
+    last[:-1] &= ~trained[1:]
+    ends = offsets[1:][np.diff(offsets) > 0] - 1
+    last[ends] = trained[ends]
+    at = np.flatnonzero(last)
+    at = at[~np.isin(ids[at], list(stops))]
+    return np.bincount(np.searchsorted(offsets, at, "right") - 1, minlength=len(offsets) - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,8 +30,8 @@ class Ledger:
     """Sums of one run of `glmprep bucket`.
 
     read = rejected + tokenized (rows); tokenized = set_aside + written (rows, turns, tokens,
-    trained tokens). `open_ends` counts trained pieces that no stop token follows, in what was
-    written: the inner pieces of a turn that was cut, and answers before a system message.
+    trained tokens). `open_ends` counts the trained runs that no stop token ends, in what was
+    written (see `labels.open_ends`).
     """
 
     read: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from glmprep.families import Family
 from glmprep.files import replacing, write_atomically
 from glmprep.findings import Finding, Rule
 from glmprep.greedy import Segment, greedy
-from glmprep.intake import Intake, reject_lines
+from glmprep.intake import Intake, by_rule, reject_lines
 from glmprep.overflow import OverflowSplitter
 from glmprep.records import Rejection
 from glmprep.rules.lengths import exchange_too_long, header_too_long, prompt_shortened
@@ -50,6 +50,10 @@ class Result:
     counts: Counts
     rejections: Sequence[Rejection]
     findings: Sequence[Finding]
+
+    def as_json(self) -> dict[str, Any]:
+        """The counts as plain JSON values."""
+        return {**asdict(self.counts), "rejected": by_rule(self.rejections)}
 
     @property
     def reject_share(self) -> float:
