@@ -10,7 +10,7 @@ import polars as pl
 
 from glmprep.errors import InputError
 from glmprep.families import Family
-from glmprep.findings import Example, Finding
+from glmprep.findings import Example, Finding, Rule
 from glmprep.intake import EXAMPLES, Intake, by_rule
 from glmprep.labels import tokenize
 from glmprep.lengths import Cut, Lengths, percentiles
@@ -36,7 +36,10 @@ SCHEMA = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What an audit saw. `table` has one row per sound conversation (see SCHEMA)."""
+    """What an audit saw. `table` has one row per sound conversation (see SCHEMA).
+
+    `flags` is there on demand: one row per message, sound or not (see `Intake.flags`).
+    """
 
     rows: int
     messages: int
@@ -45,6 +48,7 @@ class Result:
     max_length: int | None
     rejections: Sequence[Rejection]
     findings: Sequence[Finding]
+    flags: pl.DataFrame | None = None
 
     @property
     def recommended(self) -> int:
@@ -84,6 +88,7 @@ def audit(
     tokenizer: Tokenizer,
     max_length: int | None = None,
     roles: Mapping[str, str] | None = None,
+    keep_flags: bool = False,
 ) -> Result:
     """Check all rows of `paths` and measure the sound ones in tokens.
 
@@ -92,11 +97,9 @@ def audit(
     if max_length is not None:
         require_room(max_length, family)
     limits = sorted({*LIMITS, *([max_length] if max_length else [])})
-    intake, lengths, tables = (
-        Intake(paths, special_tokens=list(tokenizer.added), roles=roles),
-        Lengths(limits),
-        [pl.DataFrame(schema=SCHEMA)],
-    )
+    special = list(tokenizer.added)
+    intake = Intake(paths, special_tokens=special, roles=roles, keep_flags=keep_flags)
+    lengths, tables = Lengths(limits), [pl.DataFrame(schema=SCHEMA)]
     for batch in intake.batches():
         if not batch.conversations:
             continue
@@ -127,12 +130,16 @@ def audit(
         max_length=max_length,
         rejections=intake.rejections,
         findings=intake.findings(max_length=max_length or 0),
+        flags=pl.concat(intake.flags) if intake.flags else None,
     )
 
 
 def _check_table(table: pl.DataFrame, intake: Intake, max_length: int | None) -> None:
     """Apply the rules that look at whole conversations."""
-    checks = {exact_duplicate: exact_duplicate(), no_labels: no_labels()}
+    checks: dict[Rule[Any], pl.Expr] = {
+        exact_duplicate: exact_duplicate(),
+        no_labels: no_labels(),
+    }
     if max_length is not None:
         checks[too_long] = too_long(max_length)
     for rule, fires in checks.items():

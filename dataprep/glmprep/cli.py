@@ -94,7 +94,13 @@ def audit(
             tokenizer=vocabulary,
             max_length=max_length,
             roles=_roles(roles),
+            keep_flags=gx is not None,
         )
+    if gx is not None:
+        from glmprep.gx import write_project
+
+        with file_errors(gx):
+            write_project(result, gx)
     shown = summary(result)
     output.finish(
         Outcome(
@@ -152,8 +158,8 @@ def segment(
 ) -> NoReturn:
     """Split over-long conversations so that each fits, every answer trained exactly once."""
     from glmprep.segment import segment as run_segment
-    from glmprep.views.segment import page, summary
     from glmprep.sized import Limits
+    from glmprep.views.segment import page, summary
 
     vocabulary, template = _load(tokenizer, family)
     limits = Limits(

@@ -33,7 +33,8 @@ class Batch:
 class Intake:
     """One pass over the data; counts what came in, what was rejected and which rules fired.
 
-    `rows` counts rows read; each ends as a conversation of a batch or as one rejection.
+    With `keep_flags`, `flags` collects for each message where it is, its measures, and for each
+    rule on the form whether it fired. `rows` counts rows read; each ends as a conversation of a batch or as one rejection.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class Intake:
         *,
         special_tokens: Sequence[str],
         roles: Mapping[str, str] | None = None,
+        keep_flags: bool = False,
     ) -> None:
         self.paths = paths
         self.rows = 0
         self.messages = 0
         self.rejections: list[Rejection] = []
+        self.flags: list[pl.DataFrame] | None = [] if keep_flags else None
         self._roles = roles
         self._special_tokens = special_tokens
         self._messages_hit: Counter[str] = Counter()
@@ -98,6 +101,8 @@ class Intake:
         messages = message_table(parsed)
         self.messages += messages.height
         flags = messages.select("row", "turn", "content", **self._flags())
+        if self.flags is not None:
+            self.flags.append(_measures(parsed, messages, flags))
         rejected: dict[int, Rule[Any]] = {}
         for rule in FORMAT_RULES:
             hits = flags.filter(pl.col(rule.id)).select("row", "turn", "content")
@@ -133,6 +138,21 @@ def by_rule(rejections: Sequence[Rejection]) -> dict[str, int]:
 def reject_lines(rejections: Sequence[Rejection]) -> bytes:
     """Rejections as JSON Lines."""
     return b"".join(orjson.dumps(rejection.as_json()) + b"\n" for rejection in rejections)
+
+
+def _measures(
+    parsed: Sequence[Conversation], messages: pl.DataFrame, flags: pl.DataFrame
+) -> pl.DataFrame:
+    """One row per message: numbers and flags only, no text."""
+    where = pl.Series("where", [str(conversation.origin) for conversation in parsed])
+    measured = messages.select(
+        where=where.gather(messages["row"]),
+        message=pl.col("turn") + 1,
+        role="role",
+        characters=pl.col("content").str.len_chars(),
+        calls="calls",
+    )
+    return measured.hstack(flags.drop("row", "turn", "content"))
 
 
 def _example(conversation: Conversation, turn: int, text: str) -> Example:

@@ -12,6 +12,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from importlib import resources
 from pathlib import Path
 from typing import IO, cast
 
@@ -22,6 +23,8 @@ from glmprep.errors import InputError
 from glmprep.findings import Severity, rule
 from glmprep.records import Origin, RawRow, Rejection
 
+SAMPLE = "sample:"
+"""Before the name of a sample that ships with this package: real conversations to try things on."""
 SUFFIXES = (".jsonl", ".json", ".ndjson")
 COMPRESSED = (".gz", ".zst")
 MAX_LINE_BYTES = 32 << 20
@@ -72,7 +75,7 @@ def line_too_long(line: bytes, limit: int = MAX_LINE_BYTES) -> str | None:
 
 
 def read(paths: Sequence[str]) -> Iterator[RawRow | Rejection]:
-    """The rows of files, folders, globs or standard input (`-`), in order.
+    """The rows of files, folders, globs, samples or standard input (`-`), in order.
 
     Raises InputError for a path that is missing, holds no data, or is no text.
     """
@@ -89,8 +92,10 @@ def find(paths: Sequence[str]) -> list[str]:
     """The data files that `paths` name; raises InputError where a path names none."""
     found: list[str] = []
     for path in paths:
-        if path == "-" or Path(path).is_file():
+        if path == "-" or Path(path).is_file() or _sample(path).is_file():
             found.append(path)
+        elif path.startswith(SAMPLE):
+            raise InputError(f"{path}: no such sample; there are {', '.join(samples())}")
         elif Path(path).is_dir():
             files = sorted(str(p) for p in Path(path).iterdir() if p.is_file() and _is_data(p))
             if not files:
@@ -104,6 +109,23 @@ def find(paths: Sequence[str]) -> list[str]:
     return found
 
 
+def samples() -> list[str]:
+    """The samples that ship with this package, as commands take them."""
+    names = (path.name.partition(".")[0] for path in _samples().iterdir() if _is_data(path))
+    return [SAMPLE + name for name in sorted(names)]
+
+
+def _samples() -> Path:
+    with resources.as_file(resources.files("glmprep") / "assets" / "samples") as folder:
+        return folder
+
+
+def _sample(path: str) -> Path:
+    """The file of `sample:NAME`; a path that does not exist for anything else."""
+    name = path.removeprefix(SAMPLE) if path.startswith(SAMPLE) else ""
+    return _samples() / f"{name or '-'}.jsonl.gz"
+
+
 def _is_data(path: Path) -> bool:
     name = path.name
     for suffix in COMPRESSED:
@@ -114,6 +136,8 @@ def _is_data(path: Path) -> bool:
 def _open(path: str) -> io.BufferedReader:
     if path == "-":
         return cast(io.BufferedReader, sys.stdin.buffer)
+    if path.startswith(SAMPLE):
+        path = str(_sample(path))
     if path.endswith(".gz"):
         return io.BufferedReader(cast(io.RawIOBase, gzip.open(path, "rb")))
     if path.endswith(".zst"):

@@ -94,8 +94,9 @@ def spans_of(ids: Sequence[int], mask: Sequence[int], tokenizer: Tokenizer) -> l
 
 def as_text(row: ShownRow, *, colour: bool) -> Text:
     """The row for a terminal: colours, or marks around what is trained."""
-    from glmprep.console import printable
     from rich.text import Text
+
+    from glmprep.console import printable
 
     text = Text()
     for span in row.spans:

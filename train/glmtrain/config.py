@@ -104,7 +104,7 @@ class Lora:
 class Precision:
     """The number format of the forward and backward pass; `auto` asks the hardware."""
 
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     initial_loss_scale: float = 65536.0
 
     def __post_init__(self) -> None:

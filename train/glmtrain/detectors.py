@@ -38,7 +38,7 @@ SPIKES_TOLD = 5  # a run with more spikes than this has one problem, not many
 def loss_not_finite(curve: Curve) -> Data:
     """The loss is not a number.
 
-    Evidence: the loss is {value} at step {step}, after {finite} logged steps with a finite loss.
+    Evidence: The loss is {value} at step {step}, after {finite} logged steps with a finite loss.
     Why: one such step spoils every weight it updates, and all that is trained afterwards is lost.
     Fix: resume from a checkpoint before step {step} with half the learning rate (--lr) and
     --dtype auto, which takes bf16 only where it is computed correctly. If the first step is already
@@ -54,7 +54,7 @@ def loss_not_finite(curve: Curve) -> Data:
 def loss_collapsed(curve: Curve) -> Data:
     """The loss fell to zero at once.
 
-    Evidence: the loss is about 0 from step {step} on, after {finite} logged steps of a larger loss.
+    Evidence: The loss is about 0 from step {step} on, after {finite} logged steps of a larger loss.
     Why: text cannot become certain within a step. Either no token has a label, or the answer can be
     read off the input, or a NaN was logged as 0.
     Fix: check the labels with glmdiag labels SHARDS and look at a row with glmprep show SHARDS. If
@@ -70,7 +70,7 @@ def loss_collapsed(curve: Curve) -> Data:
 def nan_logged_as_zero(curve: Curve) -> Data:
     """A NaN loss is shown as 0.0.
 
-    Evidence: from step {step} on the loss is exactly 0.0 while the gradient norm is {grad_norm}.
+    Evidence: From step {step} on the loss is exactly 0.0 while the gradient norm is {grad_norm}.
     Why: the Hugging Face Trainer replaces a NaN loss by 0.0 in its log (logging_nan_inf_filter), so
     a broken run looks like a perfect one.
     Fix: stop the run. Look for rows without labels, the most frequent cause: glmdiag labels SHARDS.
@@ -87,7 +87,7 @@ def nan_logged_as_zero(curve: Curve) -> Data:
 def loss_spike(curve: Curve) -> Data:
     """The loss has a spike.
 
-    Evidence: at step {step} the loss rose from {before:.3g} to {peak:.3g}, and was high for
+    Evidence: At step {step} the loss rose from {before:.3g} to {peak:.3g}, and was high for
     {length} logged steps.
     Why: a spike undoes part of the training, and spikes often come before a divergence. The usual
     causes are a learning rate that is too high and single rows unlike all others.
@@ -105,7 +105,7 @@ def loss_spike(curve: Curve) -> Data:
 def loss_flat(curve: Curve) -> Data:
     """The loss does not fall.
 
-    Evidence: over {steps} logged steps from step {step} on the loss stays at {loss:.3g}; a fall of
+    Evidence: Over {steps} logged steps from step {step} on the loss stays at {loss:.3g}; a fall of
     {limit:.0%} can be excluded.
     Why: the weights do not move, or what they learn is not what the labels ask for.
     Fix: compare the learning rate with what the method needs (LoRA about 1e-4, full about 1e-5) and
@@ -126,7 +126,7 @@ def loss_flat(curve: Curve) -> Data:
 def loss_diverges(curve: Curve) -> Data:
     """The loss rises and stays high.
 
-    Evidence: the loss was {before:.3g} around step {step}; it rose and stays at about {now:.3g}.
+    Evidence: The loss was {before:.3g} around step {step}; it rose and stays at about {now:.3g}.
     Why: the training left what the model knew and does not find back; further steps do not mend it.
     Fix: resume from a checkpoint before step {step} with a lower --lr (a third), or lengthen
     --warmup.
@@ -146,7 +146,7 @@ def loss_diverges(curve: Curve) -> Data:
 def gradient_zero_or_not_finite(curve: Curve) -> Data:
     """The gradient is zero or not finite.
 
-    Evidence: the gradient norm is {grad_norm} from step {step} on, for {length} logged steps, while
+    Evidence: The gradient norm is {grad_norm} from step {step} on, for {length} logged steps, while
     the loss is a number.
     Why: such a step changes no weight, or is skipped by loss scaling; the run costs time and learns
     nothing.
@@ -164,7 +164,7 @@ def gradient_zero_or_not_finite(curve: Curve) -> Data:
 def learning_rate_zero(curve: Curve) -> Data:
     """The learning rate is zero.
 
-    Evidence: the learning rate is 0 from step {step} on, for {length} logged steps.
+    Evidence: The learning rate is 0 from step {step} on, for {length} logged steps.
     Why: with a rate of zero no weight changes, whatever the loss shows.
     Fix: give --lr, and a step count (--max-steps or --epochs) that fits the data; a schedule made
     for fewer steps than are trained ends at zero too early.

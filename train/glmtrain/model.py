@@ -77,6 +77,18 @@ def tiny_config() -> dict[str, Any]:
     return config
 
 
+def describe(path: str, model: CausalModel) -> dict[str, Any]:
+    """What tells this base model from others; for the tiny one all that is needed to make it."""
+    made_from = {"seed": TINY_SEED, "config": tiny_config()} if path == TINY else {}
+    return {
+        "path": path,
+        "architecture": type(model).__name__,
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "fingerprint": fingerprint(model),
+        **made_from,
+    }
+
+
 def fingerprint(model: CausalModel) -> str:
     """A digest of names, shapes and evenly spaced values of all weights.
 

@@ -1,0 +1,35 @@
+# make demo: set up, then the main job on real samples, ending with an adapter and reports.
+# make test: set up, then lint, types, layers and all tests.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DEMO   ?= demo
+JOBS   ?= 2
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: setup demo test lint clean
+
+setup: $(VENV)/.ready
+
+# torch comes first and pinned: what needs it would otherwise bring gigabytes of CUDA libraries.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[train,gx,dev]'
+	touch $@
+
+demo: setup
+	@PATH="$(abspath $(BIN)):$$PATH" bash demo.sh $(DEMO)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest -n $(JOBS)
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,51 @@
+"""All rules of all commands, with their texts in either language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from glmprep.errors import UsageError
+from glmprep.findings import RULES, Rule
+from glmreport.text import rule_text
+
+RULE_MODULES = (
+    "glmprep.read",
+    "glmprep.parse",
+    "glmprep.rules.format",
+    "glmprep.rules.sets",
+    "glmprep.rules.lengths",
+    "glmprep.verify",
+    "glmtrain.detectors",
+    "glmdiag.hardware_rules",
+    "glmdiag.label_rules",
+)
+TEXTS = ("title", "evidence", "why", "fix")
+
+
+def all_rules() -> list[Rule[Any]]:
+    """Every rule of the suite, by id."""
+    for module in RULE_MODULES:
+        import_module(module)
+    return [RULES[rule_id] for rule_id in sorted(RULES)]
+
+
+def find(rule_id: str) -> Rule[Any]:
+    """A rule by its id, upper or lower case; raises UsageError for an unknown one."""
+    rules = {rule.id: rule for rule in all_rules()}
+    if rule_id.upper() not in rules:
+        raise UsageError(f"{rule_id}: no such rule; glmdiag explain --list shows all")
+    return rules[rule_id.upper()]
+
+
+def describe(rule: Rule[Any], language: str) -> dict[str, str]:
+    """A rule as plain values; a text that a language lacks is given in English.
+
+    `evidence` and `fix` hold `{names}` that a finding fills in.
+    """
+    english = {name: str(getattr(rule, name)) for name in TEXTS}
+    translated: Mapping[str, str] = {}
+    if language != "en":
+        translated = rule_text(rule.id, language) or {}
+    return {"id": rule.id, "severity": rule.severity.value, **english, **translated}

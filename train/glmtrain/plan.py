@@ -1,0 +1,147 @@
+"""What follows from settings, model and shards, decided once, said at the start, and kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from glmprep.errors import UsageError
+from glmprep.findings import Finding, Severity, rule
+from glmtrain.batches import epoch_batches
+from glmtrain.config import Config
+from glmtrain.data import TrainingData
+from glmtrain.model import TINY
+from glmtrain.precision import Precision
+from glmtrain.schedule import warmup_steps
+
+LEARNING_RATES = {"lora": 2e-4, "full": 2e-5}
+TINY_RATES = {"lora": 5e-3, "full": 1e-3}
+WEIGHT_DECAY = {"lora": 0.0, "full": 0.01}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A value that was derived rather than given, and why it is what it is."""
+
+    setting: str
+    value: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.setting} = {self.value} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A configuration without gaps, and the course of the run that follows from it."""
+
+    config: Config
+    decisions: tuple[Decision, ...]
+    steps_per_epoch: int
+    steps: int
+
+    @property
+    def tokens_per_batch(self) -> int:
+        """The token budget of one batch."""
+        assert self.config.data.tokens_per_batch is not None
+        return self.config.data.tokens_per_batch
+
+    def check_goes_on(self, done: int) -> None:
+        """Raise UsageError where nothing is left to do after step `done`."""
+        if done >= self.steps:
+            raise UsageError(
+                f"the run is at step {done} of {self.steps} already; raise --max-steps or --epochs"
+            )
+
+
+def make(
+    config: Config, *, data: TrainingData, precision: Precision, targets: tuple[str, ...]
+) -> Plan:
+    """Fill the gaps of a configuration; `targets` are the layers that adapters go to."""
+    filled, decisions = _fill(config, data, targets)
+    filled = replace(filled, precision=replace(filled.precision, dtype=precision.name))
+    decisions.append(Decision(setting="dtype", value=precision.name, reason=precision.reason))
+    per_epoch = _steps_per_epoch(filled, data)
+    steps = total_steps(filled, per_epoch)
+    warmup = warmup_steps(filled.schedule, steps)
+    course = f"{steps / per_epoch:.2f} epochs of {per_epoch} steps, {warmup} to warm up"
+    decisions.append(Decision(setting="steps", value=str(steps), reason=course))
+    return Plan(config=filled, decisions=tuple(decisions), steps_per_epoch=per_epoch, steps=steps)
+
+
+def total_steps(config: Config, per_epoch: int) -> int:
+    """Optimiser steps of the run: the smaller of both limits, one epoch where none is given."""
+    by_epochs = None if config.run.epochs is None else config.run.epochs * per_epoch
+    limits = [limit for limit in (config.run.max_steps, by_epochs) if limit is not None]
+    return min(limits, default=per_epoch)
+
+
+@rule("CF101", Severity.WARNING)
+def setting_without_effect(given: Collection[str], plan: Plan) -> list[dict[str, str]]:
+    """A setting has no effect.
+
+    Evidence: {setting} was given but changes nothing: {reason}.
+    Why: a run that ignores what was asked for looks as if it had been tried.
+    Fix: leave {setting} out, or change what keeps it from having an effect.
+    """
+    config, run = plan.config, plan.config.run
+    reasons = {}
+    if config.model.method != "lora":
+        reasons = {name: f"{config.model.method} trains without adapters" for name in given if name.startswith("lora.")}
+    if config.precision.dtype != "fp16":
+        reasons["precision.initial_loss_scale"] = f"{config.precision.dtype} needs no scaling"
+    if config.schedule.decay == "constant":
+        reasons["schedule.final"] = "the learning rate stays constant"
+    if run.max_steps is not None and run.max_steps > plan.steps:
+        reasons["run.max_steps"] = f"{run.epochs} epochs end after {plan.steps} steps"
+    elif run.epochs is not None and run.epochs * plan.steps_per_epoch > plan.steps:
+        reasons["run.epochs"] = f"run.max_steps ends the run after {plan.steps} steps"
+    return [{"setting": name, "reason": reasons[name]} for name in sorted(set(given) & set(reasons))]
+
+
+def without_effect(given: Collection[str], plan: Plan) -> list[Finding]:
+    """One finding for each setting that was given in vain."""
+    return [
+        setting_without_effect.finding(found["setting"], **found)
+        for found in setting_without_effect(given, plan)
+    ]
+
+
+def _fill(
+    config: Config, data: TrainingData, targets: tuple[str, ...]
+) -> tuple[Config, list[Decision]]:
+    method, decisions = config.model.method, []
+
+    def decide(setting: str, value: object, reason: str) -> None:
+        decisions.append(Decision(setting=setting, value=str(value), reason=reason))
+
+    rate, decay = config.optimiser.learning_rate, config.optimiser.weight_decay
+    if rate is None:
+        tiny = config.model.path == TINY
+        rate = (TINY_RATES if tiny else LEARNING_RATES)[method]
+        decide("learning_rate", rate, f"usual for {method}{' on a random model' if tiny else ''}")
+    if decay is None:
+        decay = WEIGHT_DECAY[method]
+    budget = config.data.tokens_per_batch
+    if budget is None:
+        budget = data.tokens_per_batch
+        decide("tokens_per_batch", budget, "what the shards were made for")
+    lora = config.lora
+    if method == "lora":
+        alpha = lora.alpha if lora.alpha is not None else 2.0 * lora.rank
+        decide("lora", f"rank {lora.rank}, alpha {alpha:g}", f"on {', '.join(targets)}")
+        lora = replace(lora, alpha=alpha, target_modules=targets)
+    filled = replace(
+        config,
+        optimiser=replace(config.optimiser, learning_rate=rate, weight_decay=decay),
+        data=replace(config.data, tokens_per_batch=budget),
+        lora=lora,
+    )
+    return filled, decisions
+
+
+def _steps_per_epoch(config: Config, data: TrainingData) -> int:
+    assert config.data.tokens_per_batch is not None
+    batches = len(epoch_batches(data, config.data.tokens_per_batch, config.run.seed, 0))
+    return math.ceil(batches / config.data.accumulate)
