@@ -33,8 +33,9 @@ class Batch:
 class Intake:
     """One pass over the data; counts what came in, what was rejected and which rules fired.
 
-    With `keep_flags`, `flags` collects for each message where it is, its measures, and for each
-    rule on the form whether it fired. `rows` counts rows read; each ends as a conversation of a batch or as one rejection.
+    `rows` counts rows read; each ends as a conversation of a batch or as one rejection. With
+    `keep_flags`, `flags` collects for each message where it is, its measures, and for each rule on
+    the form whether it fired.
     """
 
     def __init__(

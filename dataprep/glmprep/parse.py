@@ -166,12 +166,12 @@ def _message(turn: Any, names: Mapping[str, str], place: int) -> Message:
     if not isinstance(turn, dict):
         raise Malformed(unknown_schema.id, f"message {place} is {_kind(turn)}, not an object")
     called: Any = turn.get("role", turn.get("from"))
-    _require(unknown_role.id, unknown_role(called, names), place)
-    role = names[called]
+    role = names.get(called) if isinstance(called, str) else None
+    if role is None:
+        raise Malformed(unknown_role.id, f"message {place}: {unknown_role(called, names)}")
     content = turn.get("content", turn.get("value"))
-    _require(content_not_text.id, content_not_text(content), place)
-    if isinstance(content, list):
-        content = "".join(part["text"] for part in content)
+    if not isinstance(content, str):
+        content = _text(content, place)
     calls: tuple[ToolCall, ...] = ()
     if called == "function_call":
         calls, content = _calls(_loads(content, place), place), ""
@@ -184,11 +184,17 @@ def _message(turn: Any, names: Mapping[str, str], place: int) -> Message:
         raise Malformed(malformed_tools.id, f"message {place}: a tool call by '{role}'")
     return Message(
         role=_as_role(role),
-        content=content or "",
+        content=content,
         tool_calls=calls,
         trained=weight != 0,
         part=tuple(part) if part else None,
     )
+
+
+def _text(content: Any, place: int) -> str:
+    """The text of content that is null or a list of parts."""
+    _require(content_not_text.id, content_not_text(content), place)
+    return "".join(part["text"] for part in content or ())
 
 
 def _calls(value: Any, place: int) -> tuple[ToolCall, ...]:

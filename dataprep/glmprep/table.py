@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
-from glmprep.records import Conversation
+from glmprep.records import Conversation, Message
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "row": pl.UInt32,
@@ -41,7 +43,7 @@ def message_table(conversations: Sequence[Conversation]) -> pl.DataFrame:
             "role": [m.role for _, _, _, m in flat],
             "content": [m.content for _, _, _, m in flat],
             "calls": [len(m.tool_calls) for _, _, _, m in flat],
-            "call_arguments": [[call.arguments for call in m.tool_calls] for _, _, _, m in flat],
+            "call_arguments": _arguments([m for _, _, _, m in flat]),
             "trained": [m.trained for _, _, _, m in flat],
             "ends": [m.ends for _, _, _, m in flat],
         },
@@ -54,6 +56,14 @@ def message_table(conversations: Sequence[Conversation]) -> pl.DataFrame:
         prev_ends=pl.when(~first).then(pl.col("ends").shift(1)),
         next_role=pl.when(~last).then(pl.col("role").shift(-1)),
     )
+
+
+def _arguments(messages: Sequence[Message]) -> pl.Series:
+    """The arguments of each message's calls, made as one array: most messages have none."""
+    counts = np.fromiter((len(m.tool_calls) for m in messages), np.int64, len(messages))
+    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+    flat = pa.array([call.arguments for m in messages for call in m.tool_calls], pa.string())
+    return pl.Series("call_arguments", pa.ListArray.from_arrays(pa.array(offsets), flat))
 
 
 def digests(messages: pl.DataFrame) -> pl.Series:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from glmprep.console import Outcome, Output, file_errors, output_options, printable, run, terminal
 
 from glmdiag import __version__
-from glmprep.console import Outcome, Output, file_errors, output_options, printable, run, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,8 +31,8 @@ def hw(output: Output) -> None:
     bf16 is judged by what the hardware says and by a small computation, checked and timed.
     """
     from glmdiag.hardware import examine
-    from glmdiag.hardware_page import page, summary
     from glmdiag.hardware_rules import judge
+    from glmdiag.views.hardware import page, summary
 
     machine = examine()
     findings = judge(machine)
@@ -56,7 +56,7 @@ def labels(shards: Path, tokenizer: str | None, output: Output) -> None:
     """Examine what is trained in a shard folder: rows without labels, cut answers, stop tokens."""
     from glmdiag.label_rules import judge
     from glmdiag.labels import read
-    from glmdiag.labels_page import page, summary
+    from glmdiag.views.labels import page, summary
 
     found = read(shards, tokenizer)
     findings = judge(found)
@@ -78,9 +78,10 @@ def log(file: Path, output: Output) -> None:
 
     FILE is the metrics.jsonl of glmtrain run, or a trainer_state.json of the Hugging Face Trainer.
     """
-    from glmdiag.log_page import page, summary
-    from glmdiag.logs import read
     from glmtrain.detectors import detect
+
+    from glmdiag.logs import read
+    from glmdiag.views.log import page, summary
 
     found = read(file)
     findings = detect(found.steps)
@@ -125,7 +126,7 @@ def _print_rule(console: Console, rule: dict[str, str]) -> None:
         console.print(f"\n{name}: {printable(rule[name])}")
 
 
-def _write_json(value: Any, path: str) -> None:  # noqa: ANN401 - any JSON value
+def _write_json(value: Any, path: str) -> None:
     import orjson
 
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

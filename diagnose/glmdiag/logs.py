@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -173,6 +174,6 @@ def _unseen(steps: Sequence[Step]) -> Iterator[Text]:
     for name in ("grad_norm", "learning_rate"):
         if all(getattr(step, name) is None for step in steps):
             yield Text(f"diag.log.note.no_{name}")
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         if after.step < before.step:
             yield Text("diag.log.note.resumed", step=after.step, before=before.step)

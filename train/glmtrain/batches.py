@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from glmprep.shards import Int64, Rows
 from torch import Tensor
 
-from glmprep.shards import Int64, Rows
 from glmtrain.data import TrainingData
 from glmtrain.loss import IGNORED
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from glmprep.console import file_errors
 from glmprep.errors import InputError, UsageError
+from torch import Tensor
+
 from glmtrain.methods import TrainableModel
 from glmtrain.optimiser import load_state_tensors, state_tensors
 from glmtrain.precision import Precision

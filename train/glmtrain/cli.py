@@ -16,7 +16,7 @@ from glmtrain import __version__
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from glmtrain.config import Config, Settings
+    from glmtrain.config import Settings
     from glmtrain.run import RunResult
 
 # Option -> setting. An option that was not given leaves the setting to the file, or to its default.
@@ -68,9 +68,15 @@ def group() -> None:
 @click.option("--rank", type=int, metavar="N", help="Rank of the adapters.")
 @click.option("--tokens-per-batch", type=int, metavar="N", help="Tokens computed at a time.")
 @click.option("--accumulate", type=int, metavar="N", help="Batches per optimiser step.")
-@click.option("--dtype", metavar="auto|bf16|fp16|fp32", help="Number format; auto asks the hardware.")
-@click.option("--gradient-checkpointing", is_flag=True, default=None, help="Less memory, more time.")
-@click.option("--set", "sets", multiple=True, metavar="SECTION.KEY=VALUE", help="Any other setting.")
+@click.option(
+    "--dtype", metavar="auto|bf16|fp16|fp32", help="Number format; auto asks the hardware."
+)
+@click.option(
+    "--gradient-checkpointing", is_flag=True, default=None, help="Less memory, more time."
+)
+@click.option(
+    "--set", "sets", multiple=True, metavar="SECTION.KEY=VALUE", help="Any other setting."
+)
 @output_options
 def run_command(
     output: Output,
@@ -97,7 +103,9 @@ def run_command(
         from glmtrain.output import resolved
 
         settings = build([resolved(Path(settings.run.output)), *asked])
-    given = {f"{section}.{key}" for _, layer in asked for section in layer for key in layer[section]}
+    given = {
+        f"{section}.{key}" for _, layer in asked for section in layer for key in layer[section]
+    }
     with display(terminal(to_stderr=True), quiet=output.quiet) as shown:
         from glmtrain.run import train
 

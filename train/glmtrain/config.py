@@ -20,6 +20,7 @@ METHODS = ("lora", "full")
 PLANNED_METHODS = ("qlora", "ptuning")
 ALL_LINEAR = "all-linear"
 
+DType: TypeAlias = Literal["auto", "bf16", "fp16", "fp32"]
 Settings: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 
@@ -104,7 +105,7 @@ class Lora:
 class Precision:
     """The number format of the forward and backward pass; `auto` asks the hardware."""
 
-    dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    dtype: DType = "auto"
     initial_loss_scale: float = 65536.0
 
     def __post_init__(self) -> None:
@@ -194,7 +195,8 @@ def as_dict(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def _sections() -> dict[str, type[Any]]:
-    return {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
+    sections: dict[str, type[Any]] = get_type_hints(Config)
+    return sections
 
 
 def _checked_section(source: str, section: str, values: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The rows of shard folders in memory, checked against their manifests before anything is trained."""
+"""The rows of shard folders in memory, checked against their manifests before any training."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from glmprep import shards
 from glmprep.errors import InputError, UsageError
+from glmprep.files import sha256
 from glmprep.shards import Int64, Manifest, Rows
 
 Bool = npt.NDArray[np.bool_]
@@ -58,7 +58,7 @@ class TrainingData:
         return [
             {
                 "folder": str(folder),
-                "manifest_sha256": shards.sha256(folder / shards.MANIFEST),
+                "manifest_sha256": sha256(folder / shards.MANIFEST),
                 "first_row": int(start),
             }
             for folder, start in zip(self.folders, starts, strict=False)

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-
 from glmprep.findings import Finding, Severity, rule
+
 from glmtrain.batches import Batch, collate
 from glmtrain.data import TrainingData
 from glmtrain.methods import TrainableModel
@@ -74,7 +74,7 @@ def nothing_learned(learned: Learned) -> dict[str, float | int] | None:
     """The run did not lower the loss.
 
     Evidence: on {rows} of the training rows the loss was {before:.3g} before and {after:.3g} after.
-    Why: a model whose loss does not fall on the rows that it trained on will not answer differently.
+    Why: a model whose loss does not fall even on rows that it trained on answers as before.
     Fix: train for more steps (--max-steps), or raise the learning rate (--lr); where the loss rose,
     lower it.
     """

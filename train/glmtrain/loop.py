@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
-
 from glmprep.errors import SuiteError
 from glmprep.findings import Finding
+
 from glmtrain.batches import Batch, Inputs, accumulated, collate, epoch_batches
 from glmtrain.data import TrainingData
 from glmtrain.detectors import Step, Watch

@@ -63,7 +63,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         # Scaled in float32 before the cast, so that a half-precision gradient doesn't vanish.
         (scale,) = upstream

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from glmprep.errors import InputError, UsageError
 from torch import Tensor, nn
 
-from glmprep.errors import InputError, UsageError
 from glmtrain.batches import Inputs
 from glmtrain.config import ALL_LINEAR, Config, Lora
 from glmtrain.loss import summed_loss
@@ -58,10 +58,14 @@ class TrainableModel:
 
         files = sorted(folder.glob("adapter_model*.safetensors" if self.adapter else "model*"))
         try:
-            weights = {k: v for f in files if f.suffix == ".safetensors" for k, v in load_file(f).items()}
+            weights = {
+                k: v for f in files if f.suffix == ".safetensors" for k, v in load_file(f).items()
+            }
             self._load(weights)
         except (OSError, SafetensorError, RuntimeError, KeyError) as error:
-            raise InputError(f"{folder}: its weights do not fit the model ({_line(error)})") from error
+            raise InputError(
+                f"{folder}: its weights do not fit the model ({_line(error)})"
+            ) from error
 
     def _load(self, weights: dict[str, Tensor]) -> None:
         if self.adapter is None:

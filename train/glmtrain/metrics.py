@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from glmprep.console import file_errors
+from glmprep.files import write_atomically
 from glmprep.findings import Finding
-from glmprep.shards import write_atomically
 
 METRICS = "metrics.jsonl"
 
@@ -94,7 +93,7 @@ def peak_memory(device: torch.device) -> int:
     except ImportError:  # Windows has no such module
         import psutil
 
-        return int(psutil.Process().memory_info().peak_wset)
+        return int(getattr(psutil.Process().memory_info(), "peak_wset"))  # noqa: B009
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

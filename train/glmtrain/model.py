@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
-
 from glmprep.errors import InputError, UsageError
+from torch import Tensor, nn
 
 TINY = "tiny"
 TINY_SEED = 20240605
@@ -139,7 +138,9 @@ def _advice(path: str, error: Exception) -> str:
     """One line of what to do about a model that did not load."""
     text = str(error)
     if "remote code" in text or "trust_remote_code" in text:
-        return "it needs code from its folder; take the '-hf' edition, e.g. zai-org/glm-4-9b-chat-hf"
+        return (
+            "it needs code from its folder; take the '-hf' edition, e.g. zai-org/glm-4-9b-chat-hf"
+        )
     if "safetensors" in text:
         return "its weights are not in safetensors files; convert them first"
     if not Path(path).exists():

@@ -12,7 +12,8 @@ from typing import Any
 
 from glmprep.console import file_errors
 from glmprep.errors import InputError, UsageError
-from glmprep.shards import write_atomically
+from glmprep.files import write_atomically
+
 from glmtrain import checkpoint
 from glmtrain.config import Config, Settings, as_dict, build, read_toml, to_toml
 from glmtrain.data import TrainingData
@@ -63,18 +64,18 @@ class Output:
                 path.unlink()
 
     def new_record(
-        self, base: Mapping[str, Any], data: TrainingData, before: float, rows: int, tokens: int
+        self, base: Mapping[str, Any], data: TrainingData, trainable: int
     ) -> dict[str, Any]:
         """What is known of a run before its first step."""
         return {
             "format": FORMAT,
             "state": "unfinished",
             "base": dict(base),
+            "trainable_parameters": trainable,
             "shards": data.fingerprints(),
             "tokenizer": dict(data.manifests[0].tokenizer),
             "family": data.manifests[0].family,
             "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
-            "learned": {"before": before, "rows": rows, "tokens": tokens},
         }
 
     def continue_record(
@@ -94,7 +95,10 @@ class Output:
             )
         for what, then, now in (
             ("base model", record["base"]["fingerprint"], base["fingerprint"]),
-            ("shards", *([s["manifest_sha256"] for s in side] for side in (record["shards"], shards))),
+            (
+                "shards",
+                *([s["manifest_sha256"] for s in side] for side in (record["shards"], shards)),
+            ),
         ):
             if then != now:
                 raise UsageError(
@@ -115,7 +119,7 @@ class Output:
             write_atomically(self.folder / RECORD, text.encode() + b"\n")
 
     def place_weights(self, model: TrainableModel) -> None:
-        """Save what was trained; its configuration comes last, so that it is never without weights."""
+        """Save what was trained; weights come first, so that a configuration has its weights."""
         temporary = self.folder / ".weights.tmp"
         with file_errors(self.folder):
             shutil.rmtree(temporary, ignore_errors=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 from glmprep.errors import UsageError
 from glmprep.findings import Finding, Severity, rule
+from glmreport.text import Catalogue, Text
+
 from glmtrain.batches import epoch_batches
 from glmtrain.config import Config
 from glmtrain.data import TrainingData
@@ -26,10 +28,10 @@ class Decision:
 
     setting: str
     value: str
-    reason: str
+    reason: Text
 
     def __str__(self) -> str:
-        return f"{self.setting} = {self.value} ({self.reason})"
+        return f"{self.setting} = {self.value} ({Catalogue.load('en').say(self.reason)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,9 @@ def make(
     per_epoch = _steps_per_epoch(filled, data)
     steps = total_steps(filled, per_epoch)
     warmup = warmup_steps(filled.schedule, steps)
-    course = f"{steps / per_epoch:.2f} epochs of {per_epoch} steps, {warmup} to warm up"
+    course = Text(
+        "train.reason.steps", epochs=steps / per_epoch, per_epoch=per_epoch, warmup=warmup
+    )
     decisions.append(Decision(setting="steps", value=str(steps), reason=course))
     return Plan(config=filled, decisions=tuple(decisions), steps_per_epoch=per_epoch, steps=steps)
 
@@ -81,23 +85,23 @@ def total_steps(config: Config, per_epoch: int) -> int:
 def setting_without_effect(given: Collection[str], plan: Plan) -> list[dict[str, str]]:
     """A setting has no effect.
 
-    Evidence: {setting} was given but changes nothing: {reason}.
+    Evidence: {setting} was given but changes nothing, because {because}.
     Why: a run that ignores what was asked for looks as if it had been tried.
     Fix: leave {setting} out, or change what keeps it from having an effect.
     """
-    config, run = plan.config, plan.config.run
-    reasons = {}
+    config, run, because = plan.config, plan.config.run, {}
     if config.model.method != "lora":
-        reasons = {name: f"{config.model.method} trains without adapters" for name in given if name.startswith("lora.")}
+        lora = [name for name in given if name.startswith("lora.")]
+        because.update(dict.fromkeys(lora, f"model.method = {config.model.method}"))
     if config.precision.dtype != "fp16":
-        reasons["precision.initial_loss_scale"] = f"{config.precision.dtype} needs no scaling"
+        because["precision.initial_loss_scale"] = f"precision.dtype = {config.precision.dtype}"
     if config.schedule.decay == "constant":
-        reasons["schedule.final"] = "the learning rate stays constant"
+        because["schedule.final"] = "schedule.decay = constant"
     if run.max_steps is not None and run.max_steps > plan.steps:
-        reasons["run.max_steps"] = f"{run.epochs} epochs end after {plan.steps} steps"
+        because["run.max_steps"] = f"run.epochs = {run.epochs} ({plan.steps} steps)"
     elif run.epochs is not None and run.epochs * plan.steps_per_epoch > plan.steps:
-        reasons["run.epochs"] = f"run.max_steps ends the run after {plan.steps} steps"
-    return [{"setting": name, "reason": reasons[name]} for name in sorted(set(given) & set(reasons))]
+        because["run.epochs"] = f"run.max_steps = {run.max_steps}"
+    return [{"setting": n, "because": because[n]} for n in sorted(set(given) & set(because))]
 
 
 def without_effect(given: Collection[str], plan: Plan) -> list[Finding]:
@@ -113,24 +117,29 @@ def _fill(
 ) -> tuple[Config, list[Decision]]:
     method, decisions = config.model.method, []
 
-    def decide(setting: str, value: object, reason: str) -> None:
+    def decide(setting: str, value: object, reason: Text) -> None:
         decisions.append(Decision(setting=setting, value=str(value), reason=reason))
 
     rate, decay = config.optimiser.learning_rate, config.optimiser.weight_decay
     if rate is None:
         tiny = config.model.path == TINY
         rate = (TINY_RATES if tiny else LEARNING_RATES)[method]
-        decide("learning_rate", rate, f"usual for {method}{' on a random model' if tiny else ''}")
+        key = "train.reason.rate_tiny" if tiny else "train.reason.rate"
+        decide("learning_rate", rate, Text(key, method=method))
     if decay is None:
         decay = WEIGHT_DECAY[method]
     budget = config.data.tokens_per_batch
     if budget is None:
         budget = data.tokens_per_batch
-        decide("tokens_per_batch", budget, "what the shards were made for")
+        decide("tokens_per_batch", budget, Text("train.reason.budget"))
     lora = config.lora
     if method == "lora":
         alpha = lora.alpha if lora.alpha is not None else 2.0 * lora.rank
-        decide("lora", f"rank {lora.rank}, alpha {alpha:g}", f"on {', '.join(targets)}")
+        decide(
+            "lora",
+            f"rank {lora.rank}, alpha {alpha:g}",
+            Text("train.reason.lora", targets=", ".join(targets)),
+        )
         lora = replace(lora, alpha=alpha, target_modules=targets)
     filled = replace(
         config,

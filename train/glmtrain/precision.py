@@ -6,10 +6,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+from glmreport.text import Text
 
 from glmtrain import config
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+DTYPES: dict[config.DType, torch.dtype] = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +23,11 @@ class Precision:
 
     dtype: torch.dtype
     device: torch.device
-    reason: str
+    reason: Text
     scaler: torch.amp.GradScaler | None
 
     @property
-    def name(self) -> str:
+    def name(self) -> config.DType:
         """`bf16`, `fp16` or `fp32`."""
         return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
 
@@ -48,9 +53,10 @@ def choose(settings: config.Precision, device: torch.device) -> Precision:
         from glmtrain.probe import recommend
 
         advice = recommend(device)
-        dtype, reason = getattr(torch, advice.dtype), advice.reason
+        dtype = getattr(torch, advice.dtype)
+        reason = Text(f"train.reason.bf16_{advice.bf16.state}", device=advice.device)
     else:
-        dtype, reason = DTYPES[settings.dtype], "as asked for"
+        dtype, reason = DTYPES[settings.dtype], Text("train.reason.given")
     scaled = dtype == torch.float16
     scaler = torch.amp.GradScaler(device.type, init_scale=settings.initial_loss_scale)
     return Precision(dtype=dtype, device=device, reason=reason, scaler=scaler if scaled else None)

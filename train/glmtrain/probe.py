@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ SLOWEST = 0.8  # of fp32's speed; timing on a busy machine varies by less, emula
 LOSS_SCALE = 1024.0  # as in training: gradients of fp16 would vanish without it
 AMPERE = (8, 0)  # the first CUDA capability with bf16 units
 CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # the last one is ARM's
-TIMED_RUNS = 5
+TIMED_RUNS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +38,7 @@ class DtypeCheck:
 
     `native` is what the hardware says. `error` is the larger relative error of loss and gradient
     against float64, inf where they are not numbers or the computation failed (`problem` says how).
-    `seconds` is the median time of a matrix product, `speedup` fp32's time over it.
+    `seconds` is the least time of a matrix product, `speedup` fp32's time over it.
     """
 
     dtype: DType
@@ -199,12 +198,12 @@ def _head(dtype: torch.dtype, device: torch.device) -> tuple[float, Any]:
 
 
 def _seconds(name: DType, device: torch.device) -> float:
-    """The median time of a square matrix product, after one run to warm up."""
+    """The least time of a square matrix product; what else the machine does can only add to it."""
     import torch
 
     size = 256 if device.type == "cpu" else 4096
     matrix = torch.ones(size, size, device=device, dtype=getattr(torch, name))
-    return median([_product_seconds(matrix) for _ in range(TIMED_RUNS + 1)][1:])
+    return min(_product_seconds(matrix) for _ in range(TIMED_RUNS))
 
 
 def _product_seconds(matrix: torch.Tensor) -> float:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from glmprep.console import printable
+
 from glmtrain.metrics import StepMetrics, nonfinite
 
 if TYPE_CHECKING:
@@ -132,4 +133,8 @@ def _speed(metrics: StepMetrics) -> str:
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+    return (
+        f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+        if minutes >= 60
+        else f"{minutes}:{rest:02d}"
+    )

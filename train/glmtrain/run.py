@@ -1,11 +1,11 @@
 """A training run from settings to weights: check everything, train, save, tell what came of it.
 
-    OUTPUT/
-        config.resolved.toml        the configuration without gaps; `--resume` starts from it
-        run.json                    base model, shards, decisions, losses before and after, state
-        metrics.jsonl               one object a step
-        checkpoints/step-…/         see `checkpoint`
-        adapter_config.json, adapter_model.safetensors    at the end (or a whole model)
+OUTPUT/
+    config.resolved.toml        the configuration without gaps; `--resume` starts from it
+    run.json                    base model, shards, decisions, losses before and after, state
+    metrics.jsonl               one object a step
+    checkpoints/step-…/         see `checkpoint`
+    adapter_config.json, adapter_model.safetensors    at the end (or a whole model)
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from glmprep.findings import Finding
+
 from glmtrain import checkpoint, data, learned, methods, model, plan, precision, selfcheck
 from glmtrain.checkpoint import Saved
 from glmtrain.config import Config
@@ -27,6 +26,7 @@ from glmtrain.metrics import MetricsFile
 from glmtrain.optimiser import adamw
 from glmtrain.output import Output
 from glmtrain.plan import Plan
+from glmtrain.probe import default_device
 from glmtrain.progress import Silent
 from glmtrain.stop import StopSignal
 
@@ -82,15 +82,10 @@ def train(
         return _train(ready, output, findings, shown, resume=resume)
 
 
-def device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def _prepare(config: Config) -> _Ready:
     """Load data and model, and refuse what doesn't fit before a step is made."""
     rows = data.load(config.data.shards)
-    chosen = precision.choose(config.precision, device())
+    chosen = precision.choose(config.precision, default_device())
     method = config.model.method
     base = model.load(config.model.path, chosen.frozen_dtype(method)).to(chosen.device)
     data.check_against_model(
@@ -120,8 +115,10 @@ def _train(
         ready.plan.check_goes_on(done)
         metrics.keep_until(done)
     else:
-        before, tokens = learned.mean_loss(ready.model, ready.data, batches, ready.precision)
-        record = output.new_record(ready.base, ready.data, before, len(batches), tokens)
+        before, _ = learned.mean_loss(ready.model, ready.data, batches, ready.precision)
+        trainable = sum(weight.numel() for weight in ready.model.parameters().values())
+        record = output.new_record(ready.base, ready.data, trainable)
+        record["learned"] = {"before": before}
         done = 0
         output.clear()
     output.write(record, ready.plan)

@@ -1,4 +1,4 @@
-"""How the learning rate moves: a pure function of the step, so that a resumed run needs no state."""
+"""How the learning rate moves: a pure function of the step, so it needs no state to resume."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ attention mask or a cache is passed, so it is measured rather than trusted.
 from __future__ import annotations
 
 import torch
+from glmprep.errors import UsageError
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from glmprep.errors import UsageError
 from glmtrain.batches import Inputs
 from glmtrain.data import TrainingData
 from glmtrain.loss import IGNORED

@@ -1,0 +1,1 @@
+"""What the commands show: a page for `--report`, a few lines for the terminal."""

@@ -1,0 +1,252 @@
+"""The page of a run: did it learn, what next, the curves, and every setting it ran with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from glmprep.pages import finding_views, provenance, verdict_level
+from glmreport.charts import Line, Marker, lines
+from glmreport.page import (
+    Block,
+    Chart,
+    Code,
+    Column,
+    Fact,
+    Level,
+    Page,
+    Section,
+    Step,
+    Table,
+    Value,
+    Verdict,
+)
+from glmreport.text import Literal, Text
+
+from glmtrain import metrics
+from glmtrain.config import as_dict
+from glmtrain.model import TINY
+from glmtrain.run import RunResult
+
+MOST_MARKERS = 6
+LOAD_ADAPTER = """from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base = AutoModelForCausalLM.from_pretrained({base!r})
+model = PeftModel.from_pretrained(base, {folder!r})"""
+LOAD_ADAPTER_ON_TINY = """from glmtrain.model import tiny
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(tiny(), {folder!r})"""
+LOAD_MODEL = """from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained({folder!r})"""
+
+
+def page(result: RunResult, command: str) -> Page:
+    """The report of a run that ended or was stopped."""
+    steps = metrics.read(result.output)
+    return Page(
+        kind="train",
+        title=Text("train.title"),
+        subject=str(result.output),
+        verdict=_verdict(result),
+        steps=_next(result),
+        facts=_facts(result, steps),
+        sections=[
+            _loss_section(steps),
+            _course_section(steps),
+            _speed_section(steps),
+            *([] if result.learned is None else [_use_section(result)]),
+            _settings_section(result),
+        ],
+        findings=finding_views(result.findings),
+        provenance=provenance(command, list(result.plan.config.data.shards)),
+    )
+
+
+def _verdict(result: RunResult) -> Verdict:
+    if result.stopped_by is not None or result.learned is None:
+        return Verdict(
+            level="warn",
+            headline=Text("train.verdict.stopped", step=result.last_step, steps=result.plan.steps),
+            detail=Text("train.detail.stopped", signal=result.stopped_by or ""),
+        )
+    learned = result.learned
+    levels: dict[str, Level] = {"learned": "good", "unchanged": "warn", "worse": "bad"}
+    by_findings = verdict_level(result.findings)
+    level = max(levels[learned.verdict], by_findings, key=("good", "warn", "bad").index)
+    return Verdict(
+        level=level,
+        headline=Text(f"train.verdict.{learned.verdict}"),
+        detail=Text(
+            "train.detail.finished",
+            before=learned.before,
+            after=learned.after,
+            rows=learned.rows,
+            tokens=learned.tokens,
+            steps=result.plan.steps,
+        ),
+    )
+
+
+def _next(result: RunResult) -> list[Step]:
+    folder = result.output
+    if result.stopped_by is not None:
+        command = f"glmtrain run --output {folder} --resume"
+        return [Step(text=Text("train.next.resume"), command=command)]
+    log = Step(text=Text("train.next.log"), command=f"glmdiag log {folder / metrics.METRICS}")
+    if result.learned is not None and result.learned.verdict == "learned":
+        return [Step(text=Text("train.next.load")), log]
+    shards = " ".join(result.plan.config.data.shards)
+    labels = Step(text=Text("train.next.labels"), command=f"glmdiag labels {shards}")
+    return [Step(text=Text("train.next.rate")), labels, log]
+
+
+def _facts(result: RunResult, steps: Sequence[dict[str, Any]]) -> list[Fact]:
+    tokens = sum(step["tokens"] for step in steps)
+    supervised = sum(step["supervised_tokens"] for step in steps)
+    computed = sum(step["tokens"] / (1 - step["padding"]) for step in steps)
+    facts = [
+        _fact("steps", result.last_step, epochs=result.last_step / result.plan.steps_per_epoch),
+        _fact("supervised", supervised, tokens=tokens),
+        _fact("speed", median(s["supervised_tokens_per_second"] for s in steps)),
+        _fact("padding", Text("train.share", share=1 - tokens / computed)),
+        _fact("memory", Text("train.bytes", size=max(step["peak_memory"] for step in steps))),
+        _fact(
+            "trainable",
+            result.record["trainable_parameters"],
+            share=result.record["trainable_parameters"] / result.record["base"]["parameters"],
+        ),
+    ]
+    if result.learned is None:
+        return facts
+    shown = f"{result.learned.before:.2f} → {result.learned.after:.2f}"
+    return [_fact("loss", Literal(shown), rows=result.learned.rows), *facts]
+
+
+def _fact(name: str, value: Value, **note: float) -> Fact:
+    return Fact(
+        label=Text(f"train.fact.{name}"), value=value, note=Text(f"train.note.{name}", **note)
+    )
+
+
+def _loss_section(steps: Sequence[dict[str, Any]]) -> Section:
+    events = [step for step in steps if step["event"] or step["findings"]]
+    markers = [
+        Marker(
+            at=step["step"], label=_event_label(step), level="bad" if step["findings"] else "note"
+        )
+        for step in events[:MOST_MARKERS]
+    ]
+    chart = _chart("loss", steps, lambda step: step["loss"], markers=markers, smooth=True)
+    blocks: list[Block] = [chart]
+    if events:
+        blocks.append(_event_table(events))
+    return Section(title=Text("train.section.loss"), intro=Text("train.intro.loss"), blocks=blocks)
+
+
+def _event_label(step: dict[str, Any]) -> Text | Literal:
+    if step["findings"]:
+        return Literal(step["findings"][0]["rule"])
+    return Text(f"train.event.{step['event']}")
+
+
+def _event_table(events: Sequence[dict[str, Any]]) -> Table:
+    return Table(
+        columns=[
+            Column(label=Text("train.column.step"), numeric=True),
+            Column(label=Text("train.column.event")),
+            Column(label=Text("train.column.rows")),
+        ],
+        rows=[
+            [step["step"], _event_label(step), ", ".join(map(str, step["rows"][:12]))]
+            for step in events
+        ],
+        caption=Text("train.caption.events"),
+    )
+
+
+def _course_section(steps: Sequence[dict[str, Any]]) -> Section:
+    rate = _chart("rate", steps, lambda step: step["learning_rate"], spec=".1e")
+    norm = _chart("norm", steps, lambda step: step["grad_norm"], smooth=True)
+    return Section(
+        title=Text("train.section.course"), intro=Text("train.intro.course"), blocks=[rate, norm]
+    )
+
+
+def _speed_section(steps: Sequence[dict[str, Any]]) -> Section:
+    x = [step["step"] for step in steps]
+    names = ("tokens_per_second", "supervised_tokens_per_second")
+    chart = lines(
+        [Line(Text(f"train.line.{n}"), x, [step[n] for step in steps], smooth=True) for n in names],
+        caption=Text("train.caption.speed"),
+        x_label=Text("train.axis.step"),
+        y_label=Text("train.axis.speed"),
+    )
+    return Section(
+        title=Text("train.section.speed"), intro=Text("train.intro.speed"), blocks=[chart]
+    )
+
+
+def _use_section(result: RunResult) -> Section:
+    base, folder = result.plan.config.model.path, str(Path(result.output))
+    if result.plan.config.model.method == "full":
+        code = LOAD_MODEL.format(folder=folder)
+    else:
+        template = LOAD_ADAPTER_ON_TINY if base == TINY else LOAD_ADAPTER
+        code = template.format(base=base, folder=folder)
+    return Section(title=Text("train.section.use"), blocks=[Code(code)])
+
+
+def _settings_section(result: RunResult) -> Section:
+    decisions = Table(
+        columns=[Column(label=Text(f"train.column.{c}")) for c in ("setting", "value", "reason")],
+        rows=[[Literal(d.setting), Literal(d.value), d.reason] for d in result.plan.decisions],
+        caption=Text("train.caption.decisions"),
+    )
+    settings = Table(
+        columns=[
+            Column(label=Text("train.column.setting")),
+            Column(label=Text("train.column.value")),
+        ],
+        rows=[
+            [Literal(f"{section}.{name}"), Literal(_shown(value))]
+            for section, values in as_dict(result.plan.config).items()
+            for name, value in values.items()
+            if value is not None
+        ],
+        caption=Text("train.caption.settings"),
+    )
+    return Section(
+        title=Text("train.section.settings"),
+        intro=Text("train.intro.settings"),
+        blocks=[decisions, settings],
+    )
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _chart(
+    name: str,
+    steps: Sequence[dict[str, Any]],
+    value: Callable[[dict[str, Any]], float | None],
+    *,
+    markers: Sequence[Marker] = (),
+    smooth: bool = False,
+    spec: str = "compact",
+) -> Chart:
+    y = [math.nan if (v := value(step)) is None else v for step in steps]
+    return lines(
+        [Line(Text(f"train.line.{name}"), [step["step"] for step in steps], y, smooth=smooth)],
+        caption=Text(f"train.caption.{name}"),
+        x_label=Text("train.axis.step"),
+        y_label=Text(f"train.axis.{name}"),
+        y_spec=spec,
+        markers=markers,
+    )
