@@ -212,7 +212,7 @@ def segment(
     help="Tokens of a batch, padding included.  [default: --max-length]",
 )
 @click.option("--buckets", type=int, default=8, show_default=True, help="Number of buckets.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(1), help="Threads that tokenize.  [default: all]")
 @click.option("--overwrite", is_flag=True, help="Replace the shards in the output folder.")
 @max_rejects_option

@@ -7,6 +7,7 @@ unreadable input. Standard output carries the result, standard error everything 
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -141,6 +142,9 @@ def output_options(command: Command) -> Command:
 
 def run(group: click.Group) -> NoReturn:
     """Run a command group; an expected error becomes one line on standard error and its status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Data in Chinese on a terminal that has no Chinese: escapes rather than an error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         group.main(standalone_mode=False)
     except click.exceptions.Exit as end:

@@ -61,12 +61,12 @@ def greedy(sized: Sized, limits: Limits, split: Splitter | None) -> Iterator[Seg
         begin, end = _window(exchanges, place, room, limits)
         first, last = exchanges[place].first, exchanges[end - 1].last
         parts: list[tuple[Message, ...]] | None
-        if exchanges[place].tokens > room:
+        if not any(exchange.targets for exchange in exchanges[place:end]):
+            parts = []
+        elif exchanges[place].tokens > room:
             parts = split(sized, exchanges[place]) if split else None
         else:
             parts = [context(messages[exchanges[begin].first : first]) + messages[first:last]]
-        if not any(exchange.targets for exchange in exchanges[place:end]):
-            parts = []
         if parts is None:
             yield exchanges[place]
         for part in parts or ():

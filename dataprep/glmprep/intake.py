@@ -13,7 +13,7 @@ import polars as pl
 
 from glmprep.findings import RULES, Example, Finding, Rule, Severity
 from glmprep.parse import parse
-from glmprep.read import read
+from glmprep.read import find, read
 from glmprep.records import Conversation, Rejection
 from glmprep.rules.format import FORMAT_RULES, special_token_text
 from glmprep.table import digests, message_table
@@ -33,7 +33,8 @@ class Batch:
 class Intake:
     """One pass over the data; counts what came in, what was rejected and which rules fired.
 
-    `rows` counts rows read; each ends as a conversation of a batch or as one rejection. With
+    `rows` counts rows read; each ends as a conversation of a batch or as one rejection. `files`
+    are what the paths name; InputError is raised at once where one of them names nothing. With
     `keep_flags`, `flags` collects for each message where it is, its measures, and for each rule on
     the form whether it fired.
     """
@@ -47,6 +48,7 @@ class Intake:
         keep_flags: bool = False,
     ) -> None:
         self.paths = paths
+        self.files = find(paths)
         self.rows = 0
         self.messages = 0
         self.rejections: list[Rejection] = []
@@ -59,7 +61,7 @@ class Intake:
 
     def batches(self) -> Iterator[Batch]:
         """The sound conversations in order."""
-        stream = parse(read(self.paths), self._roles)
+        stream = parse(read(self.files), self._roles)
         while chunk := list(islice(stream, BATCH)):
             self.rows += len(chunk)
             parsed = []
@@ -119,7 +121,7 @@ class Intake:
         for row, rule in sorted(rejected.items()):
             self.rejections.append(_rejection(parsed[row], rule))
         sound = [row for row in range(len(parsed)) if row not in rejected]
-        keys = digests(messages).to_list()
+        keys = digests(parsed, messages).to_list()
         return Batch(
             conversations=[parsed[row] for row in sound], digests=[keys[row] for row in sound]
         )
@@ -137,8 +139,11 @@ def by_rule(rejections: Sequence[Rejection]) -> dict[str, int]:
 
 
 def reject_lines(rejections: Sequence[Rejection]) -> bytes:
-    """Rejections as JSON Lines."""
-    return b"".join(orjson.dumps(rejection.as_json()) + b"\n" for rejection in rejections)
+    """Rejections as JSON Lines, in the order of the files' names and their lines."""
+    ordered = sorted(
+        rejections, key=lambda rejection: (rejection.origin.path, rejection.origin.line)
+    )
+    return b"".join(orjson.dumps(rejection.as_json()) + b"\n" for rejection in ordered)
 
 
 def _measures(

@@ -16,6 +16,10 @@ class Sums:
     tokens: int = 0
     supervised: int = 0
 
+    def __post_init__(self) -> None:
+        if not all(isinstance(getattr(self, name), int) for name in self.__dataclass_fields__):
+            raise TypeError(f"sums must be whole numbers: {self}")
+
     def __add__(self, other: Sums) -> Sums:
         return Sums(
             rows=self.rows + other.rows,
@@ -47,14 +51,17 @@ class Ledger:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Ledger:
-        """The ledger of a manifest; raises TypeError or KeyError for other data."""
+        """The ledger of a manifest.
+
+        Raises TypeError, KeyError, ValueError or AttributeError for other data.
+        """
         return cls(
-            read=data["read"],
-            rejected=dict(data["rejected"]),
+            read=int(data["read"]),
+            rejected={rule: int(rows) for rule, rows in data["rejected"].items()},
             tokenized=Sums(**data["tokenized"]),
             set_aside={rule: Sums(**sums) for rule, sums in data["set_aside"].items()},
             written=Sums(**data["written"]),
-            open_ends=data["open_ends"],
+            open_ends=int(data["open_ends"]),
         )
 
     def differences(self) -> list[str]:

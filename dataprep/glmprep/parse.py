@@ -33,6 +33,10 @@ ROLE_NAMES: dict[str, str] = {
 }
 
 
+BUILT_IN_TOOLS = ("python", "simple_browser", "cogview")
+"""Tools that have no definition: the model's template describes them itself."""
+
+
 class Malformed(Exception):
     """A row that has no conversation in it; carries the rule that says so."""
 
@@ -139,6 +143,9 @@ def parse(
             yield _conversation(row, names)
         except Malformed as error:
             yield Rejection(rule=error.rule_id, reason=str(error), origin=row.origin)
+        except RecursionError:
+            reason = "nested too deeply"
+            yield Rejection(rule=unknown_schema.id, reason=reason, origin=row.origin)
 
 
 def _conversation(row: RawRow, names: Mapping[str, str]) -> Conversation:
@@ -150,8 +157,8 @@ def _conversation(row: RawRow, names: Mapping[str, str]) -> Conversation:
     for turn in turns:
         if turn.get("tools"):
             tools += _tools(turn["tools"])
-    system = value.get("system")
-    if isinstance(system, str) and system and messages[0].role != "system":
+    system = _text(value.get("system"))
+    if system and (messages[0].role, messages[0].content) != ("system", system):
         messages.insert(0, Message(role="system", content=system))
     name = value.get("id")
     return Conversation(
@@ -170,7 +177,7 @@ def _message(turn: Any, names: Mapping[str, str], place: int) -> Message:
     if role is None:
         raise Malformed(unknown_role.id, f"message {place}: {unknown_role(called, names)}")
     content = turn.get("content", turn.get("value"))
-    if not isinstance(content, str):
+    if not isinstance(content, str):  # the usual case first: this runs for every message
         content = _text(content, place)
     calls: tuple[ToolCall, ...] = ()
     if called == "function_call":
@@ -191,9 +198,11 @@ def _message(turn: Any, names: Mapping[str, str], place: int) -> Message:
     )
 
 
-def _text(content: Any, place: int) -> str:
-    """The text of content that is null or a list of parts."""
+def _text(content: Any, place: int | None = None) -> str:
+    """The text of content that is text, null or a list of parts."""
     _require(content_not_text.id, content_not_text(content), place)
+    if isinstance(content, str):
+        return content
     return "".join(part["text"] for part in content or ())
 
 
@@ -219,11 +228,18 @@ def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
         raise Malformed(malformed_tools.id, f"tools are {_kind(value)}, not a list")
     tools = []
     for tool in value:
-        if isinstance(tool, dict) and tool.get("type", "function") != "function":
+        kind = tool.get("type", "function") if isinstance(tool, dict) else "function"
+        if kind in BUILT_IN_TOOLS:
             tools.append(tool)
             continue
+        if kind != "function":
+            raise Malformed(malformed_tools.id, f"unknown type of tool {str(kind)[:40]!r}")
         _require(malformed_tools.id, malformed_tools(tool))
         tools.append({"type": "function", "function": _function(tool)})
+    try:
+        orjson.dumps({"tools": tools})
+    except TypeError as error:
+        raise Malformed(malformed_tools.id, "tools: nested too deeply") from error
     return tuple(tools)
 
 

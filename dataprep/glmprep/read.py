@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO, cast
 
 import orjson
-import zstandard
 
 from glmprep.errors import InputError
 from glmprep.findings import Severity, rule
@@ -83,7 +82,7 @@ def read(paths: Sequence[str]) -> Iterator[RawRow | Rejection]:
         try:
             with closing(_open(path)) as file:
                 yield from _rows(path, file)
-        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path}: cannot be read: {reason}") from error
 
@@ -92,7 +91,9 @@ def find(paths: Sequence[str]) -> list[str]:
     """The data files that `paths` name; raises InputError where a path names none."""
     found: list[str] = []
     for path in paths:
-        if path == "-" or Path(path).is_file() or _sample(path).is_file():
+        if path == "-" and path in found:
+            raise InputError("-: standard input can be read only once")
+        if path == "-" or _sample(path).is_file() or _is_readable(Path(path)):
             found.append(path)
         elif path.startswith(SAMPLE):
             raise InputError(f"{path}: no such sample; there are {', '.join(samples())}")
@@ -106,7 +107,15 @@ def find(paths: Sequence[str]) -> list[str]:
             if not matches:
                 raise InputError(f"{path}: no such file")
             found += matches
+    for path in found:
+        if path.encode("utf-8", "replace").decode() != path:
+            raise InputError(f"{path}: the file's name is not UTF-8; rename it")
     return found
+
+
+def _is_readable(path: Path) -> bool:
+    """A file or a pipe, such as the shell's <(command)."""
+    return path.exists() and not path.is_dir()
 
 
 def samples() -> list[str]:
@@ -141,7 +150,9 @@ def _open(path: str) -> io.BufferedReader:
     if path.endswith(".gz"):
         return io.BufferedReader(cast(io.RawIOBase, gzip.open(path, "rb")))
     if path.endswith(".zst"):
-        return io.BufferedReader(cast(io.RawIOBase, zstandard.open(path, "rb")))
+        import pyarrow as pa  # which, unlike others, fails on a file that was cut off
+
+        return io.BufferedReader(pa.input_stream(path, compression="zstd"))
     return open(path, "rb")
 
 
@@ -171,6 +182,8 @@ def _lines(path: str, file: IO[bytes]) -> Iterator[RawRow | Rejection]:
     while line := file.readline(MAX_LINE_BYTES + 1):
         number += 1
         origin = Origin(path, number)
+        if number == 1:
+            line = line.removeprefix(BOM)
         if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
             _skip_line(file)
         elif not line.strip():
@@ -180,9 +193,7 @@ def _lines(path: str, file: IO[bytes]) -> Iterator[RawRow | Rejection]:
                 yield RawRow(value=orjson.loads(line), origin=origin)
                 continue
             except orjson.JSONDecodeError:
-                if number == 1 and line.startswith(BOM):
-                    yield RawRow(value=orjson.loads(line.removeprefix(BOM)), origin=origin)
-                    continue
+                pass
         yield _rejection(line, origin)
 
 

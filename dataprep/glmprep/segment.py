@@ -42,6 +42,11 @@ class Counts:
     tokens_in: int = 0
     tokens_out: int = 0
 
+    @property
+    def balances(self) -> bool:
+        """Whether every target that came in went out once or was set aside."""
+        return self.targets_in == self.targets_out + self.targets_set_aside
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -79,10 +84,15 @@ def segment(
     InputError when no conversation is left.
     """
     require_room(limits.max_length, family)
-    if output.exists() and any(Path(path).exists() and output.samefile(path) for path in paths):
+    intake = Intake(paths, special_tokens=list(tokenizer.added), roles=roles)
+    if output.is_dir():
+        raise UsageError(f"{output}: is a folder; name a file")
+    if output.exists() and any(
+        Path(file).exists() and output.samefile(file) for file in intake.files
+    ):
         raise UsageError(f"{output}: is also an input; name another output")
     run = _Run(
-        intake=Intake(paths, special_tokens=list(tokenizer.added), roles=roles),
+        intake=intake,
         family=family,
         tokenizer=tokenizer,
         limits=limits,
@@ -90,6 +100,7 @@ def segment(
     )
     with replacing(output) as file:
         file.writelines(run.lines())
+        assert run.counts.balances, f"targets were lost or doubled: {run.counts}"
         if not run.counts.whole + run.counts.segments:
             raise InputError(f"{', '.join(paths)}: no row can be trained on; see glmprep audit")
     write_atomically(rejects_path(output), reject_lines(run.intake.rejections))

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from glmprep.errors import IncompleteShards, InputError, UsageError
 from glmprep.files import sha256, write_atomically
+from glmprep.ledger import Ledger
 
 FORMAT = "glmprep-shards/1"
 MANIFEST = "manifest.json"
@@ -66,6 +67,8 @@ class Rows:
             raise ValueError("token columns differ in length")
         if not len(self.offsets) - 1 == len(self.bucket) == len(self.conversation_ids):
             raise ValueError("row columns differ in length")
+        if len(self) and int(self.lengths.min()) < 1:
+            raise ValueError("a row without tokens")
 
     def __len__(self) -> int:
         return len(self.bucket)
@@ -160,12 +163,12 @@ class ShardWriter:
 
     def _clear(self, overwrite: bool) -> None:
         """Remove an earlier run's files, the manifest first so that no half of it looks whole."""
-        ours = [self.folder / MANIFEST, self.folder / "rejects.jsonl"]
-        ours += sorted(self.folder.glob("shard-*.parquet")) + sorted(self.folder.glob("*.tmp"))
-        foreign = [p for p in self.folder.iterdir() if p not in ours]
+        shards = [self.folder / MANIFEST, *sorted(self.folder.glob("shard-*.parquet"))]
+        ours = [*shards, self.folder / "rejects.jsonl", *sorted(self.folder.glob("*.tmp"))]
+        foreign = sorted(p for p in self.folder.iterdir() if p not in ours)
         if foreign:
             raise UsageError(f"{self.folder}: holds {foreign[0].name}; name an empty folder")
-        if not overwrite:
+        if not overwrite and any(path.exists() for path in shards):
             raise UsageError(f"{self.folder}: holds shards already; pass --overwrite")
         for path in ours:
             path.unlink(missing_ok=True)
@@ -188,9 +191,11 @@ def read_manifest(folder: Path) -> Manifest:
         found = data["format"]
         if found != FORMAT:
             raise InputError(f"{path}: format {found!r}, this version reads {FORMAT!r}")
-        return Manifest(**data)
-    except (orjson.JSONDecodeError, TypeError, KeyError) as error:
+        manifest = Manifest(**data)
+        _require_shape(manifest)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: not a shard manifest ({error})") from error
+    return manifest
 
 
 def read_files(folder: Path, manifest: Manifest) -> Iterator[Rows]:
@@ -198,10 +203,10 @@ def read_files(folder: Path, manifest: Manifest) -> Iterator[Rows]:
     for entry in manifest.files:
         path = folder / str(entry["name"])
         try:
-            table = pq.read_table(path, schema=SCHEMA)
-        except (OSError, pa.ArrowException) as error:
+            rows = _from_table(pq.read_table(path, schema=SCHEMA))
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise InputError(f"{path}: cannot be read as a shard ({_first_line(error)})") from error
-        yield _from_table(table)
+        yield rows
 
 
 def read(folder: Path) -> tuple[Manifest, Rows]:
@@ -231,6 +236,20 @@ def _as_dict(manifest: Manifest) -> dict[str, Any]:
     return {name: getattr(manifest, name) for name in Manifest.__dataclass_fields__}
 
 
+def _require_shape(manifest: Manifest) -> None:
+    """Raise TypeError, KeyError, ValueError or AttributeError for fields of another kind."""
+    Ledger.from_json(manifest.ledger)
+    texts = [manifest.tokenizer["name"], manifest.tokenizer["sha256"], manifest.layout]
+    numbers = [manifest.max_length, manifest.tokens_per_batch, manifest.pad_id, *manifest.stop_ids]
+    for entry in manifest.files:
+        texts += [entry["name"], entry["sha256"]]
+        numbers += [entry["rows"], entry["tokens"], entry["supervised"]]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a name or checksum is not text")
+    if not all(isinstance(number, int) for number in numbers):
+        raise TypeError("an id or a count is not a number")
+
+
 def _to_table(rows: Rows) -> pa.Table:
     offsets = pa.array(rows.offsets.astype(np.int32))
     lists = [pa.ListArray.from_arrays(offsets, pa.array(getattr(rows, n))) for n in TOKEN_COLUMNS]
@@ -239,6 +258,8 @@ def _to_table(rows: Rows) -> pa.Table:
 
 
 def _from_table(table: pa.Table) -> Rows:
+    if any(column.null_count for column in table.columns):
+        raise ValueError("a column is missing or has gaps")
     columns = {n: table.column(n).combine_chunks() for n in TOKEN_COLUMNS}
     offsets = columns["input_ids"].offsets.to_numpy().astype(np.int64)
     return Rows(

@@ -77,6 +77,8 @@ def show(folder: Path, wanted: Sequence[int], tokenizer: str | None = None) -> l
             if first <= row < first + len(rows):
                 shown[row] = _shown(rows, row - first, row, reader)
         first += len(rows)
+    if len(shown) < len(set(wanted)):
+        raise InputError(f"{folder}: has fewer rows than its manifest says; run glmprep verify")
     return [shown[row] for row in wanted]
 
 

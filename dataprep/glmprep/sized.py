@@ -16,6 +16,7 @@ from glmprep.records import Conversation, Message
 from glmprep.tokenizer import Tokenizer
 
 Int64 = npt.NDArray[np.int64]
+MOST = 2**31 - 1
 CLOSING = 1
 """Tokens that a row needs beside its turns: the closing stop."""
 
@@ -49,8 +50,13 @@ class Sized:
 
 
 def require_room(max_length: int, family: Family) -> None:
-    """Raise UsageError for a limit in which not even one word and its answer fit."""
+    """Raise UsageError for a limit in which not even one word and its answer fit.
+
+    Nor may it be longer than the 32 bits in which shards hold it.
+    """
     least = len(family.prefix) + 8
+    if max_length > MOST:
+        raise UsageError(f"--max-length {max_length}: {MOST} is the most")
     if max_length < least:
         raise UsageError(
             f"--max-length {max_length}: the template's own tokens need more; "

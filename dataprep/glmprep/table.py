@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import orjson
 import polars as pl
 import pyarrow as pa
 
@@ -17,8 +18,10 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "role": pl.String,
     "content": pl.String,
     "calls": pl.UInt32,
+    "call_names": pl.List(pl.String),
     "call_arguments": pl.List(pl.String),
     "trained": pl.Boolean,
+    "whole": pl.Boolean,
     "ends": pl.Boolean,
 }
 
@@ -27,7 +30,8 @@ def message_table(conversations: Sequence[Conversation]) -> pl.DataFrame:
     """One row per message, in order.
 
     row, turn: which conversation of the batch, and which of its `turns` messages (from 0);
-    role, content; calls: number of tool calls, with their arguments; trained, ends: as in Message;
+    role, content; calls: number of tool calls, with their names and arguments; trained, ends: as in
+    Message; whole: not a piece of a turn that was cut;
     prev_role, prev_calls, prev_ends, next_role: the neighbours, null at a conversation's ends.
     """
     flat = [
@@ -43,8 +47,10 @@ def message_table(conversations: Sequence[Conversation]) -> pl.DataFrame:
             "role": [m.role for _, _, _, m in flat],
             "content": [m.content for _, _, _, m in flat],
             "calls": [len(m.tool_calls) for _, _, _, m in flat],
-            "call_arguments": _arguments([m for _, _, _, m in flat]),
+            "call_names": _per_call([m for _, _, _, m in flat], "name"),
+            "call_arguments": _per_call([m for _, _, _, m in flat], "arguments"),
             "trained": [m.trained for _, _, _, m in flat],
+            "whole": [m.part is None for _, _, _, m in flat],
             "ends": [m.ends for _, _, _, m in flat],
         },
         schema=SCHEMA,
@@ -58,20 +64,22 @@ def message_table(conversations: Sequence[Conversation]) -> pl.DataFrame:
     )
 
 
-def _arguments(messages: Sequence[Message]) -> pl.Series:
-    """The arguments of each message's calls, made as one array: most messages have none."""
+def _per_call(messages: Sequence[Message], part: str) -> pl.Series:
+    """A part of each message's calls, made as one array: most messages have none."""
     counts = np.fromiter((len(m.tool_calls) for m in messages), np.int64, len(messages))
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-    flat = pa.array([call.arguments for m in messages for call in m.tool_calls], pa.string())
-    return pl.Series("call_arguments", pa.ListArray.from_arrays(pa.array(offsets), flat))
+    flat = pa.array([getattr(c, part) for m in messages for c in m.tool_calls], pa.string())
+    return pl.Series(part, pa.ListArray.from_arrays(pa.array(offsets), flat))
 
 
-def digests(messages: pl.DataFrame) -> pl.Series:
-    """A 64-bit hash of each conversation of a message table; equal for equal conversations.
+def digests(conversations: Sequence[Conversation], messages: pl.DataFrame) -> pl.Series:
+    """A 64-bit hash of each conversation, given with its message table; equal for equal ones.
 
     The hash holds within one run only (polars may change it from version to version).
     """
-    keys = pl.struct("role", "content", "call_arguments")
-    hashed = messages.select("row", key=keys.hash(seed=0))
-    per_row = hashed.group_by("row", maintain_order=True).agg("key")
-    return per_row.select(pl.col("key").hash(seed=0)).to_series()
+    turn = pl.struct("role", "content", "call_names", "call_arguments", "trained")
+    hashed = messages.select("row", turns=turn.hash(seed=0))
+    per_row = hashed.group_by("row", maintain_order=True).agg("turns")
+    tools = pl.Series("tools", [orjson.dumps(c.tools) for c in conversations], pl.Binary)
+    whole = per_row.select(pl.col("turns").hash(seed=0), tools)
+    return whole.select(pl.struct("turns", "tools").hash(seed=0)).to_series()

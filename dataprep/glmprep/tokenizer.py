@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from glmprep.errors import InputError
-
-if TYPE_CHECKING:
-    import tokenizers
 
 EMBEDDED = "glm4"
 Int32 = npt.NDArray[np.int32]
@@ -41,19 +38,21 @@ class Tokenizer:
         self.name = name
         self.fingerprint = hashlib.sha256(data).hexdigest()
         try:
-            config = orjson.loads(data)
-            self.added: Mapping[str, int] = {
-                token["content"]: token["id"] for token in config["added_tokens"]
-            }
-            config["added_tokens"] = []
-            self._encoder: tokenizers.Tokenizer = tokenizers.Tokenizer.from_str(
-                orjson.dumps(config).decode()
-            )
-            self._encoder.no_truncation()
-            self._encoder.no_padding()
+            whole = tokenizers.Tokenizer.from_str(data.decode())
         except Exception as error:  # the library raises plain Exception for a malformed file
-            reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+            reason = (str(error) or type(error).__name__).splitlines()[0][:120]
             raise InputError(f"{name}: not a tokenizer ({reason})") from error
+        self.added: Mapping[str, int] = {
+            token.content: number for number, token in whole.get_added_tokens_decoder().items()
+        }
+        # The same model, without the added tokens and without truncation or padding.
+        self._encoder = tokenizers.Tokenizer(whole.model)
+        if whole.normalizer is not None:
+            self._encoder.normalizer = whole.normalizer
+        if whole.pre_tokenizer is not None:
+            self._encoder.pre_tokenizer = whole.pre_tokenizer
+        if whole.decoder is not None:
+            self._encoder.decoder = whole.decoder
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[Int32, npt.NDArray[np.int64]]:
         """Ids of all texts, one after the other, and the number of ids of each text."""
@@ -122,7 +121,7 @@ def load(spec: str = EMBEDDED) -> Tokenizer:
     try:
         data = path.read_bytes()
         return Tokenizer(gzip.decompress(data) if path.suffix == ".gz" else data, spec)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
             f"{spec}: no tokenizer there ({reason}); give glm4 or a folder with tokenizer.json"

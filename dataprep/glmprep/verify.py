@@ -68,16 +68,20 @@ def sums_differ(found: dict[str, int], manifest: Manifest) -> list[str]:
     Fix: run glmprep bucket again; if it happens again, report it as a defect.
     """
     ledger = Ledger.from_json(manifest.ledger)
-    listed = {
-        "rows": sum(int(f["rows"]) for f in manifest.files),
-        "tokens": ledger.written.tokens,
-        "supervised": ledger.written.supervised,
-        "segments": ledger.written.rows,
-        "open_ends": ledger.open_ends,
-    }
+    files = [
+        (name, sum(int(entry[name]) for entry in manifest.files), "list of files")
+        for name in ("rows", "tokens", "supervised")
+    ]
+    listed = [
+        *files,
+        ("segments", ledger.written.rows, "ledger"),
+        ("tokens", ledger.written.tokens, "ledger"),
+        ("supervised", ledger.written.supervised, "ledger"),
+        ("open_ends", ledger.open_ends, "ledger"),
+    ]
     differ = [
-        f"{name}: {found[name]} in the shards, {value} in the manifest"
-        for name, value in listed.items()
+        f"{name}: {found[name]} in the shards, {value} in the {place}"
+        for name, value, place in listed
         if found[name] != value
     ]
     return differ + ledger.differences()
@@ -140,7 +144,7 @@ def verify(folder: Path) -> Result:
             for check in (broken_layout, wrong_labels):
                 bad[check.id] += (check(rows, manifest) + found["rows"]).tolist()
             _count(found, rows, manifest)
-    except (InputError, ValueError):
+    except InputError:
         if not findings:
             raise
         # The file that cannot be read is among the findings already.

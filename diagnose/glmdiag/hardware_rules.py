@@ -31,7 +31,7 @@ def no_accelerator(machine: Machine) -> Iterator[Finding]:
 def bf16_emulated(machine: Machine) -> Iterator[Finding]:
     """The hardware has no bf16 units.
 
-    Evidence: {device} has no bf16 units; a product in emulated bf16 took {slowdown:.2g} times as
+    Evidence: {device} has no bf16 units; a product in emulated bf16 took {slowdown:.1f} times as
     long as in fp32.
     Why: scripts that ask for bf16 without a look run all the same, only slowly, or fail in the
     middle.

@@ -99,10 +99,9 @@ def first_token_untrained(labels: Labels) -> Iterator[Finding]:
     Fix: write the shards again with glmprep bucket.
     """
     starts = labels.run_starts
-    inside = labels.block_roles[np.searchsorted(labels.blocks, starts, "right") - 1]
-    before = labels.rows.input_ids[np.maximum(starts - 1, 0)]
-    late = starts[(inside == labels.roles.assistant) & (before != labels.roles.assistant)]
-    late = late[labels.rows.input_ids[late] != labels.roles.assistant]
+    ids, header = labels.rows.input_ids, labels.roles.assistant
+    late = starts[(labels.role_at(starts) == header) & (ids[starts] != header)]
+    late = late[ids[late - 1] != header]
     if len(late) > labels.allowed_open_ends:
         yield first_token_untrained.finding(
             WHERE,

@@ -20,6 +20,7 @@ from glmprep import shards, tokenizer
 from glmprep.errors import InputError, UsageError
 from glmprep.families.glm4 import ASSISTANT, OBSERVATION, SYSTEM, USER
 from glmprep.findings import Example
+from glmprep.ledger import Ledger
 from glmprep.shards import Manifest, Rows
 from glmprep.tokenizer import EMBEDDED, Tokenizer
 
@@ -119,6 +120,10 @@ class Labels:
         """The first token of each block: its role, or the prefix of a segment."""
         return self.rows.input_ids[self.blocks]
 
+    def role_at(self, places: Int64) -> npt.NDArray[np.int32]:
+        """Whose words stand at these positions: the first token of the block around each."""
+        return self.block_roles[np.searchsorted(self.blocks, places, "right") - 1]
+
     @cached_property
     def trained_text(self) -> Int64:
         """Training targets of each block, its first token left out."""
@@ -144,9 +149,10 @@ class Labels:
 
     @cached_property
     def open_ends(self) -> Int64:
-        """Last tokens of the runs that do not end in a stop token."""
+        """Last tokens of the runs in an answer that do not end in a stop token."""
         ends = self.run_ends
-        return ends[~np.isin(self.rows.input_ids[ends], self.manifest.stop_ids)]
+        ends = ends[~np.isin(self.rows.input_ids[ends], self.manifest.stop_ids)]
+        return np.asarray(ends[self.role_at(ends) == self.roles.assistant])
 
     @cached_property
     def untrained_stops(self) -> Int64:
@@ -156,7 +162,7 @@ class Labels:
     @property
     def allowed_open_ends(self) -> int:
         """Runs that rightly end without a stop, as the ledger counts: pieces of long turns."""
-        return int(self.manifest.ledger.get("open_ends", 0))
+        return Ledger.from_json(self.manifest.ledger).open_ends
 
     def followed_by_stop(self, places: Int64) -> Bool:
         """Whether a stop token of the same segment follows."""
@@ -242,10 +248,7 @@ def read(folder: Path, tokenizer_spec: str | None = None) -> Labels:
 
     Raises InputError for a folder that is none, UsageError for a vocabulary that did not make it.
     """
-    try:
-        manifest, rows = shards.read(folder)
-    except ValueError as error:
-        raise InputError(f"{folder}: damaged shards ({error}); run glmprep verify") from error
+    manifest, rows = shards.read(folder)
     if not len(rows):
         raise InputError(f"{folder}: shards without rows")
     vocabulary = tokenizer.load(tokenizer_spec or EMBEDDED)

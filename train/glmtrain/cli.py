@@ -166,8 +166,8 @@ def _summary(console: Console, result: RunResult) -> None:
     steps, folder = result.plan.steps, printable(str(result.output))
     if result.stopped_by is not None:
         console.print(
-            f"stopped by {result.stopped_by} after step {result.last_step} of {steps}; a checkpoint "
-            f"is saved, go on with: glmtrain run --output {folder} --resume",
+            f"stopped by {result.stopped_by} after step {result.last_step} of {steps}; "
+            f"a checkpoint is saved, go on with: glmtrain run --output {folder} --resume",
             soft_wrap=True,
         )
         return

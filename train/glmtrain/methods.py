@@ -118,7 +118,6 @@ def _with_lora(model: CausalModel, config: Config) -> Any:
         lora_dropout=lora.dropout,
         target_modules=list(lora.target_modules),
         task_type="CAUSAL_LM",
-        base_model_name_or_path=config.model.path,
     )
     # The generator is seeded here, so that the first adapter weights follow from the seed alone.
     torch.manual_seed(config.run.seed)

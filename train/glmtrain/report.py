@@ -116,11 +116,6 @@ def _facts(result: RunResult, steps: Sequence[dict[str, Any]]) -> list[Fact]:
         _fact("speed", median(s["supervised_tokens_per_second"] for s in steps)),
         _fact("padding", Text("train.share", share=1 - tokens / computed)),
         _fact("memory", Text("train.bytes", size=max(step["peak_memory"] for step in steps))),
-        _fact(
-            "trainable",
-            result.record["trainable_parameters"],
-            share=result.record["trainable_parameters"] / result.record["base"]["parameters"],
-        ),
     ]
     if result.learned is None:
         return facts

@@ -73,6 +73,7 @@ def train(
     """
     output = Output(Path(config.run.output))
     output.check_free(resume=resume, overwrite=overwrite)
+    shown.note(f"model {config.model.path}, shards {', '.join(config.data.shards) or 'none'}")
     with model.quiet_libraries():
         ready = _prepare(config)
         for decision in ready.plan.decisions:

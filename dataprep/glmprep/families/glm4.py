@@ -7,7 +7,7 @@ tool call. The template leaves out the last one, so rows here carry it as their 
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +115,7 @@ def _template() -> Template:
     return environment.from_string(source)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _tools_text(tools: bytes) -> str:
     message = {"role": "system", "content": "", "tools": orjson.loads(tools)}
     return _template().render(messages=[message]).removeprefix("".join(PREFIX) + SYSTEM)

@@ -50,7 +50,8 @@ def empty_content() -> pl.Expr:
     teaches the model to say nothing.
     Fix: fill these messages in, or remove them with their question or answer.
     """
-    return (pl.col("content").str.strip_chars() == "") & (calls == 0) & (role != "system")
+    blank = pl.col("content").str.strip_chars() == ""
+    return blank & (calls == 0) & (role != "system") & pl.col("whole")
 
 
 @rule("DF104", Severity.ERROR)

@@ -8,30 +8,24 @@ from collections.abc import Sequence
 from glmreport.numbers import show_number
 from glmreport.page import Fact, Page, Section, Step, Verdict
 from glmreport.text import Text
-from rich.console import Console
+from rich.text import Text as Line
 
 from glmprep.audit import COVERED, Result
 from glmprep.lengths import PERCENTILES, percentiles
 from glmprep.pages import finding_views, provenance, verdict_level
 from glmprep.parse import unknown_role
 from glmprep.views import followup
-from glmprep.views.head import subject
+from glmprep.views.head import fact, subject, tokens_fact
 from glmprep.views.lengths import length_blocks, limit_blocks
-from glmprep.views.terminal import PERCENT, Summary, counted, number, print_lines, print_table
+from glmprep.views.terminal import PERCENT, Summary, aligned, columns, counted, number, printing
 
 UNKNOWN_ROLE = re.compile(r"unknown role '([\w.-]+)'$")
 
 
 def summary(result: Result) -> Summary:
     """Sums, percentiles, and what the limit would cut."""
-
-    def show(console: Console) -> None:
-        print_lines(console, _lines(result))
-        console.print()
-        print_table(console, ["tokens", *_percentile_names()], _percentile_rows(result))
-        console.print()
-
-    return show
+    table = columns(["tokens", *_percentile_names()], _percentile_rows(result))
+    return printing([*aligned(_lines(result)), Line(), *table], result.findings)
 
 
 def page(result: Result, command: str, data: Sequence[str]) -> Page:
@@ -125,30 +119,25 @@ def _limit_step(limit: int, command: str, data: Sequence[str]) -> Step:
 
 def _facts(result: Result) -> list[Fact]:
     lengths = percentiles(result.lengths.conversations)
-    rejected, trainable, tokens = (
-        len(result.rejections),
-        result.lengths.supervised,
-        _tokens(result),
-    )
-    read = Text("prep.audit.note.rejected", rejected=rejected)
-    values = {
-        "conversations": (
-            result.table.height,
-            read if rejected else Text("prep.audit.note.messages", messages=result.messages),
-        ),
-        "tokens": (show_number(tokens, "compact"), Text("prep.audit.note.tokens", tokens=tokens)),
-        "trainable": (
-            show_number(trainable, "compact"),
-            Text("prep.audit.note.trainable", share=trainable / tokens),
-        ),
-        "median": (lengths["p50"], Text("prep.audit.note.median")),
-        "p95": (lengths["p95"], Text("prep.audit.note.longest", tokens=lengths["p100"])),
-        "recommended": (result.recommended, Text("prep.audit.note.recommended", share=COVERED)),
-    }
+    trainable, tokens = result.lengths.supervised, _tokens(result)
     return [
-        Fact(label=Text(f"prep.audit.fact.{name}"), value=value, note=note)
-        for name, (value, note) in values.items()
+        fact("conversations", result.table.height, _read(result)),
+        tokens_fact(tokens),
+        fact(
+            "trainable",
+            show_number(trainable, "compact"),
+            Text("prep.note.trained", share=trainable / tokens),
+        ),
+        fact("median", lengths["p50"], Text("prep.audit.note.median")),
+        fact("p95", lengths["p95"], Text("prep.audit.note.longest", tokens=lengths["p100"])),
+        fact("recommended", result.recommended, Text("prep.audit.note.recommended", share=COVERED)),
     ]
+
+
+def _read(result: Result) -> Text:
+    if result.rejections:
+        return Text("prep.audit.note.rejected", rejected=len(result.rejections))
+    return Text("prep.audit.note.messages", messages=result.messages)
 
 
 def _tokens(result: Result) -> int:
@@ -159,8 +148,8 @@ def _lines(result: Result) -> list[tuple[str, str]]:
     trained, tokens = result.lengths.supervised, _tokens(result)
     lines = [
         (
-            "conversations",
-            f"{number(result.table.height)} ready of {counted(result.rows, 'row', 'rows')} "
+            "rows ready",
+            f"{number(result.table.height)} of {counted(result.rows, 'row', 'rows')} "
             f"({number(result.table.height / result.rows, PERCENT)})",
         ),
         (

@@ -6,13 +6,19 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from glmreport.page import Step
+from glmreport.text import Text
+
 READING = ("--tokenizer", "--family", "--role")
 """Options by which data is read; without `--role` they also fit canonical data."""
+SHAPING = ("--layout", "--max-length", "--tokens-per-batch", "--buckets", "--seed")
+"""Options of `glmprep bucket` that decide what the shards look like."""
 SEGMENTS = "segments.jsonl"
 SHARDS = "shards"
+RUN = "run"
 
 
-def line(*words: str | int | Path) -> str:
+def line(*words: object) -> str:
     """Words as one command line, quoted where the shell needs it."""
     return shlex.join(map(str, words))
 
@@ -46,3 +52,22 @@ def bucket_segments(segments: str | Path, command: str, max_length: int) -> str:
     """`glmprep bucket` on what `glmprep segment` wrote, whose roles have their usual names."""
     options = repeated(command, ("--tokenizer", "--family"))
     return bucket([str(segments)], options, max_length)
+
+
+def bucket_again(command: str, shards: Path) -> str:
+    """The `glmprep bucket` of a command once more, on segments, in place of its shards."""
+    options = repeated(command, ("--tokenizer", "--family", *SHAPING))
+    return line("glmprep", "bucket", SEGMENTS, *options, "-o", shards, "--overwrite")
+
+
+def after_shards(shards: Path) -> list[Step]:
+    """What to do with shards: look at a row, have the labels examined, train."""
+    steps = {
+        "show": line("glmprep", "show", shards, "--row", 0),
+        "labels": line("glmdiag", "labels", shards),
+        "train": line(
+            *("glmtrain", "run", "--shards", shards, "--model", "tiny", "--method", "lora"),
+            *("--output", RUN),
+        ),
+    }
+    return [Step(text=Text(f"prep.next.{name}"), command=step) for name, step in steps.items()]

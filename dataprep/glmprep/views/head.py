@@ -1,15 +1,15 @@
-"""What stands at the head of several commands' pages: the subject, and how good the outcome is."""
+"""What stands at the head of several commands' pages: subject, level of the verdict, tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from glmreport.numbers import show_number
+from glmreport.page import Fact, Level, Value
+from glmreport.text import Text
 
 from glmprep.findings import Finding
 from glmprep.pages import verdict_level
-
-if TYPE_CHECKING:
-    from glmreport.page import Level
 
 NAMED = 3
 MANY = 0.05
@@ -27,3 +27,13 @@ def level_of_output(reject_share: float, findings: Sequence[Finding]) -> Level:
     if reject_share > MANY:
         return "bad"
     return "warn" if reject_share or verdict_level(findings) != "good" else "good"
+
+
+def fact(name: str, value: Value, note: Text) -> Fact:
+    """A tile whose label is an entry of `prep.fact`."""
+    return Fact(label=Text(f"prep.fact.{name}"), value=value, note=note)
+
+
+def tokens_fact(tokens: int) -> Fact:
+    """The tile of a number of tokens, short and in full."""
+    return fact("tokens", show_number(tokens, "compact"), Text("prep.note.tokens", tokens=tokens))

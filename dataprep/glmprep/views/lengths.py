@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from glmreport.charts import Marker, Series, cumulative, edges, histogram
+from glmreport.charts import Marker, Series, cumulative, histogram
 from glmreport.page import Block, Chart, Column, Paragraph, Table
 from glmreport.text import Text
 
@@ -15,7 +14,9 @@ from glmprep.lengths import PERCENTILES, Cut, Lengths, percentiles
 
 Int64 = npt.NDArray[np.int64]
 MARKED = (50, 95, 99)
-MOST_BINS = 44
+FEWEST_BINS, MOST_BINS = 8, 44
+SPREAD = 8
+"""Where the longest is more than so many medians, a linear axis would show little."""
 FAR = 2
 """A limit more than so many times the longest conversation says nothing; it is not drawn."""
 
@@ -44,11 +45,9 @@ def _conversations(lengths: Int64, limit: int | None) -> Block:
     if len(np.unique(lengths)) == 1:
         only = Text("prep.lengths.all_alike", rows=len(lengths), tokens=int(lengths[0]))
         return Paragraph(only)
-    return histogram(
-        [Series(Text("prep.lengths.conversations"), _counts(lengths, bins := _bins(lengths)))],
-        bins,
+    return _histogram(
+        {"conversations": lengths},
         caption=Text("prep.lengths.caption.conversations"),
-        x_label=Text("prep.lengths.axis.tokens"),
         y_label=Text("prep.lengths.axis.conversations"),
         markers=[*_percentile_marks(lengths), *_limit_mark(lengths, limit)],
     )
@@ -57,29 +56,56 @@ def _conversations(lengths: Int64, limit: int | None) -> Block:
 def _turns(lengths: Lengths) -> list[Chart]:
     kinds = {"prompts": lengths.prompts, "answers": lengths.answers}
     kinds = {name: turns for name, turns in kinds.items() if len(turns)}
-    every = np.concatenate([np.zeros(0, np.int64), *kinds.values()])
-    if len(np.unique(every)) < 2:
+    if len({length for turns in kinds.values() for length in np.unique(turns).tolist()}) < 2:
         return []
-    bins = _bins(every)
-    chart = histogram(
-        [Series(Text(f"prep.lengths.{name}"), _counts(kinds[name], bins)) for name in kinds],
-        bins,
+    chart = _histogram(
+        kinds,
         caption=Text(f"prep.lengths.caption.{'_'.join(kinds)}"),
-        x_label=Text("prep.lengths.axis.tokens"),
         y_label=Text("prep.lengths.axis.turns"),
     )
     return [chart]
 
 
-def _bins(lengths: Int64) -> list[float]:
-    """Bin edges at whole numbers, as evenly spaced on a logarithmic axis as these allow."""
-    low, high = int(lengths.min()), int(lengths.max()) + 1
-    bins = min(MOST_BINS, max(8, round(len(lengths) ** 0.5)))
-    return sorted({float(round(edge)) for edge in edges(low, high, bins)})
+def _histogram(
+    kinds: Mapping[str, Int64], *, caption: Text, y_label: Text, markers: Sequence[Marker] = ()
+) -> Chart:
+    """Lengths in bins: even ones, or where a few lengths are far above the others, growing ones."""
+    every = np.concatenate(list(kinds.values()))
+    spread = float(every.max()) > SPREAD * float(np.median(every))
+    bins = _growing_bins(every) if spread else _even_bins(every)
+    return histogram(
+        [
+            Series(Text(f"prep.lengths.{name}"), np.histogram(lengths, bins)[0].tolist())
+            for name, lengths in kinds.items()
+        ],
+        bins,
+        caption=caption,
+        x_label=Text("prep.lengths.axis.tokens"),
+        y_label=y_label,
+        log_x=spread,
+        markers=markers,
+    )
 
 
-def _counts(lengths: Int64, bins: Sequence[float]) -> list[float]:
-    return [float(count) for count in np.histogram(lengths, bins)[0]]
+def _even_bins(lengths: Int64) -> list[int]:
+    longest = int(lengths.max())
+    step = -(-(longest + 1) // _bin_count(lengths))
+    return list(range(0, longest + step + 1, step))
+
+
+def _growing_bins(lengths: Int64) -> list[int]:
+    """Edges at whole numbers; a bin is as wide as the one before it or wider, so none juts out."""
+    low, high = max(1, int(lengths.min())), int(lengths.max()) + 1
+    growth = float(high / low) ** (1 / _bin_count(lengths)) - 1
+    bins, step = [low], 1
+    while bins[-1] < high:
+        step = max(step, round(bins[-1] * growth))
+        bins.append(bins[-1] + step)
+    return bins
+
+
+def _bin_count(lengths: Int64) -> int:
+    return min(MOST_BINS, max(FEWEST_BINS, round(len(lengths) ** 0.5)))
 
 
 def _percentile_marks(lengths: Int64) -> list[Marker]:
@@ -94,8 +120,8 @@ def _limit_mark(lengths: Int64, limit: int | None) -> list[Marker]:
     longest = int(lengths.max())
     if limit is None or limit > longest * FAR:
         return []
-    level = "bad" if limit < longest else "good"
-    return [Marker(limit, Text("prep.lengths.mark.limit", tokens=limit), level)]
+    label = Text("prep.lengths.mark.limit", tokens=limit)
+    return [Marker(limit, label, "bad" if limit < longest else "good")]
 
 
 def _kept(lengths: Lengths, cuts: Sequence[Cut], limit: int | None) -> Chart:
@@ -147,26 +173,19 @@ def _cut_table(lengths: Lengths, cuts: Sequence[Cut], limit: int | None) -> Tabl
 
 def _percentiles(lengths: Lengths) -> Table:
     kinds = {
-        "conversation": lengths.conversations,
-        "prompt": lengths.prompts,
-        "answer": lengths.answers,
+        "conversation": percentiles(lengths.conversations),
+        "prompt": percentiles(lengths.prompts),
+        "answer": percentiles(lengths.answers),
     }
-    found = {kind: percentiles(values) for kind, values in kinds.items()}
-    names = [Text(f"prep.lengths.{name}") for name in ("longest",)]
-    rows = [
-        [
-            names[0] if p == 100 else Text("prep.lengths.percentile", p=p),
-            *(found[kind].get(f"p{p}") for kind in kinds),
-        ]
-        for p in PERCENTILES
-    ]
-    head = [Column(label=Text("prep.lengths.column.share_of"))]
+    numbers = [Column(label=Text(f"prep.lengths.column.{k}"), numeric=True) for k in kinds]
     return Table(
-        columns=head
-        + [Column(label=Text(f"prep.lengths.column.{kind}"), numeric=True) for kind in kinds],
-        rows=rows,
+        columns=[Column(label=Text("prep.lengths.column.percentile")), *numbers],
+        rows=[
+            [
+                Text("prep.lengths.longest" if p == 100 else "prep.lengths.percentile", p=p),
+                *(found.get(f"p{p}") for found in kinds.values()),
+            ]
+            for p in PERCENTILES
+        ],
         caption=Text("prep.lengths.caption.percentiles"),
     )
-
-
-assert pairwise

@@ -7,14 +7,13 @@ from typing import TypeAlias
 
 from glmreport.numbers import show_number
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from glmprep.console import printable
+from glmprep.findings import Finding
 
 Summary: TypeAlias = Callable[[Console], None]
-LABEL = 14  # width of the labels, so that the lines of all commands stand alike
+LABEL = 14  # width of the first column, so that the lines of all commands stand alike
 PERCENT = "percent"
 
 
@@ -28,23 +27,31 @@ def counted(count: int, one: str, many: str) -> str:
     return f"{number(count)} {one if count == 1 else many}"
 
 
-def print_lines(console: Console, lines: Sequence[tuple[str, str]]) -> None:
+def printing(lines: Sequence[Text], findings: Sequence[Finding] = ()) -> Summary:
+    """A summary of these lines; an empty one parts them from the findings that follow."""
+
+    def show(console: Console) -> None:
+        for line in lines:
+            console.print(line, soft_wrap=True)
+        if findings:
+            console.print()
+
+    return show
+
+
+def aligned(lines: Sequence[tuple[str, str]]) -> list[Text]:
     """Labels in a column of their own, each with its text, which may hold data."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", min_width=LABEL, no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, text in lines:
-        table.add_row(label, Text(printable(text)))
-    console.print(table)
+    return [Text.assemble((f"{label:<{LABEL}}  ", "dim"), printable(text)) for label, text in lines]
 
 
-def print_table(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table whose first column holds names and the others hold numbers."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for place, name in enumerate(head):
-        width = LABEL if place == 0 else None
-        justify = "right" if place else "left"
-        table.add_column(name, justify=justify, min_width=width, no_wrap=True)  # type: ignore[arg-type]
-    for row in rows:
-        table.add_row(*row)
-    console.print(Padding(table, (0, 0)))
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Text]:
+    """A table whose first column holds names and the others numbers."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        name, *numbers = cells
+        return "  ".join(
+            [f"{name:<{LABEL}}", *(f"{n:>{w}}" for n, w in zip(numbers, widths[1:], strict=True))]
+        )
+
+    return [Text(line(head), style="dim"), *(Text(line(row)) for row in rows)]

@@ -106,15 +106,15 @@ def _steps(machine: Machine, findings: Sequence[Finding]) -> list[Step]:
 
 def _facts(machine: Machine) -> list[Fact]:
     found, cpu = machine.recommendation, machine.cpu
-    memory, free = cpu.memory_total, cpu.memory_free
+    memory: int | None = cpu.memory_total
+    free: int | None = cpu.memory_free
     if machine.devices:
-        first = machine.devices[0]
-        memory, free = first.memory_total or 0, first.memory_free or 0
+        memory, free = machine.devices[0].memory_total, machine.devices[0].memory_free
     facts = [
         Fact(label=Text("diag.hw.fact.device"), value=_device_name(machine)),
         Fact(
             label=Text("diag.hw.fact.free"),
-            value=Text("diag.bytes", size=free),
+            value=_told(free),
             note=_total(memory),
         ),
     ]
@@ -129,8 +129,12 @@ def _bytes(size: int | None) -> Text | None:
     return None if size is None else Text("diag.bytes", size=size)
 
 
-def _total(size: int) -> Text:
-    return Text("diag.hw.fact.total", size=size)
+def _told(size: int | None) -> Text:
+    return Text("diag.hw.fact.untold") if size is None else Text("diag.bytes", size=size)
+
+
+def _total(size: int | None) -> Text | None:
+    return None if size is None else Text("diag.hw.fact.total", size=size)
 
 
 def _formats(found: Recommendation | None) -> list[Section]:

@@ -94,7 +94,7 @@ def _facts(labels: Labels) -> list[Fact]:
     shares = {"trained": total.supervised_share, "stopped": stopped, "padding": total.padding}
     return [
         Fact(label=Text("diag.labels.fact.rows"), value=total.rows),
-        Fact(label=Text("diag.labels.fact.tokens"), value=total.tokens),
+        Fact(label=Text("diag.labels.fact.tokens"), value=Text("diag.many", count=total.tokens)),
         *(
             Fact(label=Text(f"diag.labels.fact.{name}"), value=Text("diag.share", share=share))
             for name, share in shares.items()

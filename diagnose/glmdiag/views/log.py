@@ -84,7 +84,8 @@ def _verdict(log: Log, findings: Sequence[Finding]) -> Verdict:
 
 def _steps(log: Log, findings: Sequence[Finding]) -> list[Step]:
     """What to do about each rule that fired, or how to keep watch."""
-    rules = dict.fromkeys(finding.rule for finding in findings)
+    ordered = sorted(findings, key=lambda finding: (finding.severity.rank, finding.rule))
+    rules = dict.fromkeys(finding.rule for finding in ordered)
     steps = [
         Step(
             text=Text(f"diag.log.step.{rule}"),

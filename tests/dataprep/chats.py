@@ -1,0 +1,153 @@
+"""Random conversations, and how to write, tokenize and compare them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from glmprep import canonical
+from glmprep.families import Family
+from glmprep.labels import TokenBatch, tokenize
+from glmprep.records import Conversation, Message, Origin, Role, ToolCall
+from glmprep.shards import Rows
+from glmprep.tokenizer import Tokenizer
+from hypothesis import strategies as st
+
+NOWHERE = Origin("test.jsonl", 1)
+FRAGMENTS = (
+    "今天天气怎么样？",
+    "我觉得很难过，不知道该怎么办。",
+    "The quick brown fox jumps over the lazy dog. ",
+    "It doesn't matter; we'll see!",
+    " and then\n\n",
+    "    return x + 1\n",
+    "{'a': [1, 2, 3]}",
+    "\t",
+    "      ",
+    "\n\n\n\n",
+    "\r\n",
+    "👩‍👩‍👧‍👦🏳️‍🌈",
+    "𠮷野家",
+    "<|assistant|>",
+    "<|user|>\n",
+    "[gMASK]<sop>",
+    "e\u0301\u0301",
+    "1234567890",
+    "aaaaaaaaaaaaaaaaaaaaaaaa",
+    "—“引号”……",
+)
+BLANK = "\x1c\x1d\x1e\x1f"
+"""Python strips these, polars does not, so they would make a difference that no one means."""
+
+
+def texts(most: int = 12) -> st.SearchStrategy[str]:
+    """Text in pieces of all kinds, never blank."""
+    pieces = st.sampled_from(FRAGMENTS) | st.text(max_size=6)
+    joined = st.lists(pieces, min_size=1, max_size=most).map("".join)
+    return joined.filter(lambda text: bool(text.strip().strip(BLANK)))
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "description": "查询 a fact",
+        "parameters": {"type": "object", "properties": {"key": {"type": "string"}}},
+    },
+}
+
+
+@st.composite
+def conversations(draw: st.DrawFn, name: str = "chat", longest: int = 12) -> Conversation:
+    """A conversation that the rules let pass, with something to train in it."""
+    messages: list[Message] = []
+    text = texts(longest)
+    if draw(st.booleans()):
+        messages.append(Message(role="system", content=draw(texts(2))))
+    if draw(st.integers(0, 9)) == 0:
+        messages.append(Message(role="assistant", content="您好！", trained=draw(st.booleans())))
+    for _ in range(draw(st.integers(1, 4))):
+        messages.append(Message(role="user", content=draw(text)))
+        if draw(st.integers(0, 9)) == 0:
+            messages.append(Message(role="system", content="Now be brief."))
+        for _ in range(draw(st.sampled_from((0, 0, 0, 1, 2)))):
+            messages += draw(_tool_round(text))
+        messages.append(Message(role="assistant", content=draw(text), trained=draw(_often())))
+        if draw(st.integers(0, 9)) == 0:
+            messages.append(Message(role="system", content="Change of plan."))
+    match draw(st.sampled_from(("answer", "answer", "question", "call"))):
+        case "question":
+            messages.append(Message(role="user", content=draw(text)))
+        case "call":
+            call = draw(_tool_round(text))[0]
+            messages += [Message(role="user", content=draw(text)), call]
+    if not any(m.role == "assistant" and m.trained for m in messages):
+        messages += [Message(role="user", content="?"), Message(role="assistant", content="!")]
+        if messages[-3].role == "user":
+            del messages[-2]
+        elif messages[-3].tool_calls:
+            messages.insert(-2, Message(role="tool", content="{}"))
+    tools = (TOOL,) if draw(st.booleans()) else ()
+    return Conversation(id=name, messages=tuple(messages), tools=tools, origin=NOWHERE)
+
+
+def _often() -> st.SearchStrategy[bool]:
+    return st.sampled_from((True, True, True, False))
+
+
+@st.composite
+def _tool_round(draw: st.DrawFn, text: st.SearchStrategy[str]) -> list[Message]:
+    keys = draw(st.lists(text, min_size=1, max_size=2))
+    calls = tuple(ToolCall(name="look_up", arguments=json.dumps({"key": key})) for key in keys)
+    said = draw(st.sampled_from(("", "")) | text)
+    results = [Message(role="tool", content=draw(text)) for _ in calls]
+    answer = Message(role="assistant", content=said, tool_calls=calls, trained=draw(_often()))
+    return [answer, *results]
+
+
+def chat(*turns: tuple[Role, str] | Message, tools: Sequence[Any] = ()) -> Conversation:
+    """A conversation from messages, or pairs of role and text."""
+    messages = tuple(
+        turn if isinstance(turn, Message) else Message(role=turn[0], content=turn[1])
+        for turn in turns
+    )
+    return Conversation(id="chat", messages=messages, tools=tuple(tools), origin=NOWHERE)
+
+
+def write(path: Path, chats: Iterable[Conversation]) -> str:
+    """Canonical JSON Lines of conversations; the path as commands take it."""
+    path.write_bytes(b"".join(map(canonical.line, chats)))
+    return str(path)
+
+
+def turn_targets(
+    conversation: Conversation, family: Family, tokenizer: Tokenizer
+) -> list[list[int]]:
+    """For each turn of a whole conversation the ids that it trains, its stop tokens included."""
+    batch = tokenize([conversation], family, tokenizer)
+    trained: list[list[int]] = [[] for _ in conversation.messages]
+    for piece in np.flatnonzero(batch.trained):
+        end = batch.end[piece] + batch.stopped[piece]
+        trained[batch.turn[piece]] += batch.ids[batch.start[piece] + 1 : end].tolist()
+    return trained
+
+
+def row_targets(batch: TokenBatch, row: int) -> list[int]:
+    """The ids that a conversation of a batch trains."""
+    at = slice(batch.offsets[row], batch.offsets[row + 1])
+    return batch.ids[at][batch.mask[at] == 1].tolist()
+
+
+def segments_of(rows: Rows) -> dict[str, tuple[list[int], list[int]]]:
+    """Ids and mask of each conversation in a shard folder, by its id."""
+    found = {}
+    for row, names in enumerate(rows.conversation_ids):
+        at = slice(rows.offsets[row], rows.offsets[row + 1])
+        for segment, name in enumerate(names):
+            chosen = rows.segment_ids[at] == segment
+            assert name not in found, f"{name} is there twice"
+            found[name] = rows.input_ids[at][chosen].tolist(), rows.loss_mask[at][chosen].tolist()
+    return found

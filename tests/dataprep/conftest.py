@@ -1,0 +1,55 @@
+"""Fixtures of all tests of glmprep: the embedded tokenizer, its template, and real data."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import tokenizers
+from glmprep import families
+from glmprep.families import Family
+from glmprep.tokenizer import Tokenizer, load
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-goldens", action="store_true", help="Rewrite tests/golden/*.tokens.")
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return load()
+
+
+@pytest.fixture(scope="session")
+def family(tokenizer: Tokenizer) -> Family:
+    return families.load("auto", tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_json() -> bytes:
+    """The embedded tokenizer.json."""
+    packed = resources.files("glmprep").joinpath("assets/glm4.tokenizer.json.gz")
+    return gzip.decompress(packed.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def plain(tokenizer_json: bytes) -> tokenizers.Tokenizer:
+    """The vocabulary alone: every text is encoded as text."""
+    config = json.loads(tokenizer_json)
+    config["added_tokens"] = []
+    return tokenizers.Tokenizer.from_str(json.dumps(config))
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """Real data that is too large for the repository."""
+    folder = Path(os.environ.get("GLM_ASSETS", REPOSITORY.parent / "shared" / "assets"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}; set GLM_ASSETS")
+    return folder

@@ -1,0 +1,296 @@
+"""Segments fit, and together they train each token of a conversation exactly once."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from itertools import chain
+from pathlib import Path
+
+import orjson
+import pytest
+from glmprep import bucket, segment, shards
+from glmprep.families import Family
+from glmprep.greedy import Segment, exchanges_of, greedy
+from glmprep.parse import parse
+from glmprep.read import read
+from glmprep.records import Conversation, Message, ToolCall
+from glmprep.sized import Limits, size
+from glmprep.tokenizer import Tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from .chats import TOOL, chat, conversations, segments_of, turn_targets, write
+
+MOST = 1 << 20
+
+
+def run(
+    folder: Path,
+    chats: list[Conversation],
+    family: Family,
+    tokenizer: Tokenizer,
+    limits: Limits,
+    on_overflow: segment.OnOverflow = "split",
+) -> tuple[segment.Result, list[Conversation]]:
+    """Segment conversations through files; the result, and the segments as they are read back."""
+    output = folder / "segments.jsonl"
+    result = segment.segment(
+        [write(folder / "chats.jsonl", chats)],
+        output,
+        family=family,
+        tokenizer=tokenizer,
+        limits=limits,
+        on_overflow=on_overflow,
+    )
+    parsed = list(parse(read([str(output)])))
+    assert all(isinstance(one, Conversation) for one in parsed)
+    return result, [one for one in parsed if isinstance(one, Conversation)]
+
+
+def trained_in_shards(
+    folder: Path, family: Family, tokenizer: Tokenizer, max_length: int
+) -> dict[str, list[int]]:
+    """What `bucket` makes of the segments in a folder: trained ids, joined over the segments."""
+    config = bucket.Config(max_length=max_length)
+    output = folder / "shards"
+    result = bucket.bucket(
+        [str(folder / "segments.jsonl")], output, family=family, tokenizer=tokenizer, config=config
+    )
+    assert not result.rejections
+    _, rows = shards.read(output)
+    found = segments_of(rows)
+    joined: dict[str, list[int]] = {}
+    for name in sorted(
+        found, key=lambda name: (name.split("#")[0], int((name + "#0").split("#")[1]))
+    ):
+        ids, mask = found[name]
+        trained = [token for token, bit in zip(ids, mask, strict=True) if bit]
+        joined.setdefault(name.split("#")[0], []).extend(trained)
+    return joined
+
+
+def set_aside(result: segment.Result, conversation: Conversation) -> set[int]:
+    """The turns of a conversation that the rejections name."""
+    turns: set[int] = set()
+    for rejection in result.rejections:
+        if rejection.conversation != conversation.id:
+            continue
+        if rejection.rule == "DL004":
+            return set(range(len(conversation.messages)))
+        place = re.match(r"messages (\d+) to (\d+): \d+ tokens", rejection.reason)
+        assert place is not None
+        turns.update(range(int(place[1]) - 1, int(place[2])))
+    return turns
+
+
+def assert_sound(part: Conversation) -> None:
+    """A result follows its call, and a call has its result unless the conversation ends there."""
+    roles = [message.role for message in part.messages]
+    body = next(place for place, role in enumerate(roles) if role != "system")
+    assert roles[body] != "tool"
+    for message, following in zip(part.messages, part.messages[1:], strict=False):
+        assert not message.tool_calls or following.role == "tool"
+        if following.role == "tool":
+            assert message.tool_calls or message.role == "tool"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    bodies=st.lists(conversations(longest=25), min_size=1, max_size=3),
+    max_length=st.integers(12, 260),
+    overlap=st.integers(0, 5),
+    share=st.floats(0, 1),
+    on_overflow=st.sampled_from(("split", "split", "quarantine")),
+)
+def test_segments_train_each_token_of_a_conversation_once_or_set_it_aside(
+    family: Family,
+    tokenizer: Tokenizer,
+    bodies: list[Conversation],
+    max_length: int,
+    overlap: int,
+    share: float,
+    on_overflow: segment.OnOverflow,
+) -> None:
+    from dataclasses import replace
+
+    chats = [replace(body, id=f"chat{place}") for place, body in enumerate(bodies)]
+    limits = Limits(max_length=max_length, overlap=overlap, context_tokens=int(max_length * share))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            result, parts = run(folder, chats, family, tokenizer, limits, on_overflow)
+        except segment.InputError:  # nothing of any of them fits
+            parts = []
+            return
+        trained = trained_in_shards(folder, family, tokenizer, max_length)
+    assert all(one.total <= max_length for one in size(parts, family, tokenizer))
+    for part in parts:
+        assert_sound(part)
+    everything = 0
+    for conversation in chats:
+        targets = turn_targets(conversation, family, tokenizer)
+        everything += sum(map(len, targets))
+        gone = set_aside(result, conversation)
+        kept = [ids for turn, ids in enumerate(targets) if turn not in gone]
+        assert trained.get(conversation.id, []) == list(chain.from_iterable(kept))
+    counts = result.counts
+    assert counts.balances
+    assert counts.targets_in == everything
+    assert counts.targets_out == sum(map(len, trained.values()))
+    assert counts.whole + counts.segments == len(parts)
+    assert counts.rows == counts.conversations == counts.whole + counts.cut == len(chats)
+
+
+@pytest.mark.parametrize("max_length", [512, 2048])
+def test_long_meetings_are_cut_and_every_answer_is_trained_once(
+    max_length: int, family: Family, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    chats = [c for c in parse(read(["sample:meetings"])) if isinstance(c, Conversation)][:3]
+    transcript = chats[0].messages[1].content[:40_000]
+    chats.append(chat(("user", "Write it down."), ("assistant", transcript), ("user", "Thanks!")))
+    limits = Limits(max_length=max_length, overlap=2, context_tokens=max_length // 4)
+    result, parts = run(tmp_path, chats, family, tokenizer, limits)
+    trained = trained_in_shards(tmp_path, family, tokenizer, max_length)
+    assert not result.rejections
+    assert len(parts) > 30
+    for conversation in chats:
+        targets = list(chain.from_iterable(turn_targets(conversation, family, tokenizer)))
+        assert trained[conversation.id] == targets
+
+
+# ---------------------------------------------------------------- single cases
+
+QUESTIONS = [("user", "What comes next? " * 4), ("assistant", "This comes next. " * 4)] * 6
+
+
+def test_overlap_replays_whole_exchanges_with_weight_0(
+    family: Family, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    whole = chat(("system", "Be kind."), *QUESTIONS)
+    limits = Limits(max_length=120, overlap=2, context_tokens=60)
+    _, parts = run(tmp_path, [whole], family, tokenizer, limits)
+    lines = [orjson.loads(line) for line in (tmp_path / "segments.jsonl").open("rb")]
+    assert len(parts) > 2
+    assert all(line["messages"][0]["content"] == "Be kind." for line in lines)
+    for before, line in zip(lines, lines[1:], strict=False):
+        context = [m for m in line["messages"] if m["role"] != "system" and m.get("weight") == 0]
+        assert [m["role"] for m in context] == ["user", "assistant"]
+        first, last = line["origin"]["turns"]
+        assert before["origin"]["turns"][1] == first
+        assert len(line["messages"]) == 1 + len(context) + last - first
+    assert [line["id"] for line in lines] == [f"chat#{i}" for i in range(len(lines))]
+
+
+def test_without_overlap_nothing_is_replayed(
+    family: Family, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    limits = Limits(max_length=120, overlap=0, context_tokens=60)
+    _, parts = run(tmp_path, [chat(*QUESTIONS)], family, tokenizer, limits)
+    assert len(parts) > 2
+    assert all(message.trained for part in parts for message in part.messages)
+    assert sum(len(part.messages) for part in parts) == len(QUESTIONS)
+
+
+def test_tools_and_system_are_repeated_and_a_call_stays_with_its_result(
+    family: Family, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    call = Message(role="assistant", tool_calls=(ToolCall(name="look_up", arguments="{}"),))
+    turn = [("user", "Look it up."), call, ("tool", "It is 42. " * 9), ("assistant", "42. " * 9)]
+    whole = chat(("system", "Be exact."), *turn * 4, tools=[TOOL])
+    head = size([chat(("system", "Be exact."), *turn, tools=[TOOL])], family, tokenizer)[0].head
+    limits = Limits(max_length=head + 75, overlap=0, context_tokens=20)
+    result, parts = run(tmp_path, [whole], family, tokenizer, limits)
+    assert not result.rejections
+    assert len(parts) > 4  # the exchanges themselves are split, between result and answer
+    for part in parts:
+        assert part.tools == whole.tools
+        assert part.messages[0].content == "Be exact."
+        assert_sound(part)
+
+
+def test_quarantine_sets_a_long_exchange_aside_and_names_its_turns(
+    family: Family, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    long = chat(*QUESTIONS[:2], ("user", "Go on."), ("assistant", "Word. " * 300), *QUESTIONS[:2])
+    limits = Limits(max_length=100)
+    result, parts = run(tmp_path, [long], family, tokenizer, limits, "quarantine")
+    assert [(r.rule, str(r.origin)) for r in result.rejections] == [
+        ("DL003", f"{tmp_path / 'chats.jsonl'}:1")
+    ]
+    assert result.rejections[0].reason.startswith("messages 3 to 4: ")
+    assert result.counts.exchanges_set_aside == 1
+    assert [len(part.messages) for part in parts] == [2, 2]
+    listed = (tmp_path / "segments.jsonl.rejects.jsonl").read_bytes()
+    assert orjson.loads(listed)["rule"] == "DL003"
+
+
+def test_a_shortened_prompt_is_counted_once_and_keeps_its_end(
+    family: Family, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    prompt = "This is read. " * 200 + "What was the question?"
+    limits = Limits(max_length=100)
+    result, parts = run(
+        tmp_path, [chat(("user", prompt), ("assistant", "This."))], family, tokenizer, limits
+    )
+    found = [finding for finding in result.findings if finding.rule == "DL005"]
+    assert [finding.data["count"] for finding in found] == [1]
+    kept = parts[0].messages[0].content
+    assert prompt.endswith(kept)
+    dropped = len(tokenizer.encode("\n" + prompt)) - len(tokenizer.encode(kept)) - 1
+    assert found[0].data["dropped_tokens"] == dropped
+
+
+def test_an_exchange_without_targets_is_neither_cut_nor_reported(
+    family: Family, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    untrained = Message(role="assistant", content="Word. " * 300, trained=False)
+    whole = chat(("user", "Go on. " * 200), untrained, *QUESTIONS[:2])
+    result, parts = run(tmp_path, [whole], family, tokenizer, Limits(max_length=100))
+    assert len(parts) == 1
+    assert not result.rejections
+    assert not [finding for finding in result.findings if finding.rule == "DL005"]
+
+
+def test_a_long_answer_of_blank_text_keeps_every_token(
+    family: Family, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    whole = chat(("user", "An empty page?"), ("assistant", "Yes." + "\n \n" * 400 + "The end."))
+    limits = Limits(max_length=64, context_tokens=16)
+    result, parts = run(tmp_path, [whole], family, tokenizer, limits)
+    if result.rejections:
+        assert [r.rule for r in result.rejections] == ["DL003"]
+    else:
+        trained = trained_in_shards(tmp_path, family, tokenizer, 64)
+        assert trained["chat"] == turn_targets(whole, family, tokenizer)[1]
+
+
+def test_a_head_that_fills_the_limit_is_set_aside(
+    family: Family, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    long = chat(("system", "Rule. " * 100), *QUESTIONS[:2])
+    result, _ = run(
+        tmp_path, [long, chat(*QUESTIONS[:2])], family, tokenizer, Limits(max_length=90)
+    )
+    assert [rejection.rule for rejection in result.rejections] == ["DL004"]
+    assert result.counts.targets_set_aside == sum(map(len, turn_targets(long, family, tokenizer)))
+
+
+def test_an_exchange_begins_at_a_question_and_holds_all_that_answers_it(
+    family: Family, tokenizer: Tokenizer
+) -> None:
+    call = Message(role="assistant", tool_calls=(ToolCall(name="f", arguments="{}"),))
+    turns = [
+        ("system", "s"),
+        ("user", "a"),
+        call,
+        ("tool", "r"),
+        ("assistant", "b"),
+        ("system", "t"),
+        ("user", "c"),
+        ("assistant", "d"),
+    ]
+    sized = size([chat(*turns)], family, tokenizer)[0]
+    assert [(one.first, one.last) for one in exchanges_of(sized)] == [(1, 6), (6, 8)]
+    parts = list(greedy(sized, Limits(max_length=MOST), None))
+    assert [type(part) for part in parts] == [Segment]
