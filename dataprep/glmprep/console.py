@@ -102,6 +102,7 @@ class Output:
         else:
             assert self.json is not None
             with file_errors(self.json):
+                Path(self.json).parent.mkdir(parents=True, exist_ok=True)
                 Path(self.json).write_bytes(text)
 
 

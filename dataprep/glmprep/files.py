@@ -14,8 +14,9 @@ from typing import IO
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write, which takes the place of `path` only when the block ends without an error.
 
-    Raises OSError as opening and renaming do.
+    Folders above it are made. Raises OSError as opening and renaming do.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:

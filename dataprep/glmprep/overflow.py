@@ -68,12 +68,13 @@ class OverflowSplitter:
             (prompt.messages if place == 0 else context(prompt.messages)) + piece
             for place, piece in enumerate(pieces)
         ]
-        if not self._holds(made, sized, exchange):
+        teaching = self._teaching(made, sized, exchange)
+        if teaching is None:
             return None
         if prompt.tokens < question.tokens:
             self.shortened += 1
             self.dropped_tokens += question.tokens - prompt.tokens
-        return made
+        return teaching
 
     def _shorten(self, question: _Step, answer: int, room: int) -> _Step:
         """The question whole, or its end, so that the answer, or much of it, fits after it."""
@@ -139,14 +140,22 @@ class OverflowSplitter:
             parts.append(_Step((*context([earlier] if earlier else []), piece), tokens))
         return parts
 
-    def _holds(self, made: list[Messages], sized: Sized, exchange: Exchange) -> bool:
-        """Whether each segment keeps the limit and together they train what the exchange trains."""
+    def _teaching(
+        self, made: list[Messages], sized: Sized, exchange: Exchange
+    ) -> list[Messages] | None:
+        """The segments in which something is trained.
+
+        None where one of them is too long or they do not train what the exchange trains.
+        """
         head = sized.conversation.messages[: sized.head_turns]
         whole = sized.conversation
         parts = [replace(whole, messages=head + messages) for messages in made]
         measured = size(parts, self._family, self._tokenizer)
+        targets = [sum(part.turn_targets) for part in measured]
         fits = all(part.total <= self._limits.max_length for part in measured)
-        return fits and sum(sum(part.turn_targets) for part in measured) == exchange.targets
+        if not fits or sum(targets) != exchange.targets:
+            return None
+        return [messages for messages, count in zip(made, targets, strict=True) if count]
 
 
 def _steps(sized: Sized, exchange: Exchange) -> list[_Step]:

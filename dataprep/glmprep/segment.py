@@ -85,8 +85,8 @@ def segment(
     """
     require_room(limits.max_length, family)
     intake = Intake(paths, special_tokens=list(tokenizer.added), roles=roles)
-    if output.is_dir():
-        raise UsageError(f"{output}: is a folder; name a file")
+    if output.exists() and not output.is_file():
+        raise UsageError(f"{output}: is a folder or a device; name a file")
     if output.exists() and any(
         Path(file).exists() and output.samefile(file) for file in intake.files
     ):

@@ -262,8 +262,11 @@ def _from_table(table: pa.Table) -> Rows:
         raise ValueError("a column is missing or has gaps")
     columns = {n: table.column(n).combine_chunks() for n in TOKEN_COLUMNS}
     offsets = columns["input_ids"].offsets.to_numpy().astype(np.int64)
+    tokens = {name: column.values.to_numpy() for name, column in columns.items()}
+    if (tokens["input_ids"] < 0).any():
+        raise ValueError("a token id below 0")
     return Rows(
-        **{name: column.values.to_numpy() for name, column in columns.items()},
+        **tokens,
         offsets=offsets - offsets[0],
         bucket=table.column("bucket").to_numpy().astype(np.int32),
         conversation_ids=table.column("conversation_ids").to_pylist(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 
 import numpy as np
@@ -13,22 +14,24 @@ from glmprep.labels import TokenBatch, ranges
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
+SUFFIX = ".spool.tmp"
+"""For the moment in which the files have a name, where the system has no nameless ones."""
 
 
 class Spool:
     """Appends the ids and masks of conversations, then gathers any of them in any order.
 
-    A context manager: its two files go when it is left.
+    A context manager: its two files, in `folder`, have no name and go when it is left, however the
+    process ends. Raises OSError as writing does.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._ids_path, self._mask_path = folder / "ids.spool.tmp", folder / "mask.spool.tmp"
+        self._ids_file = TemporaryFile(dir=folder, suffix=SUFFIX)  # noqa: SIM115 - closed in __exit__
+        self._mask_file = TemporaryFile(dir=folder, suffix=SUFFIX)  # noqa: SIM115 - closed in __exit__
         self._lengths: list[Int64] = []
         self._starts: Int64 = np.zeros(0, np.int64)
 
     def __enter__(self) -> Spool:
-        self._ids_file = self._ids_path.open("wb")
-        self._mask_file = self._mask_path.open("wb")
         return self
 
     def __exit__(
@@ -39,8 +42,6 @@ class Spool:
     ) -> None:
         self._ids_file.close()
         self._mask_file.close()
-        self._ids_path.unlink(missing_ok=True)
-        self._mask_path.unlink(missing_ok=True)
 
     def append(self, batch: TokenBatch, rows: Int64) -> None:
         """Add these conversations of the batch."""
@@ -58,8 +59,8 @@ class Spool:
         self._starts = np.cumsum(lengths) - lengths
         self._all = lengths
         if len(lengths):
-            self._ids: Int32 = np.memmap(self._ids_path, np.int32, "r")
-            self._mask: UInt8 = np.memmap(self._mask_path, np.uint8, "r")
+            self._ids: Int32 = np.memmap(self._ids_file, np.int32, "r")
+            self._mask: UInt8 = np.memmap(self._mask_file, np.uint8, "r")
         return lengths
 
     def gather(self, items: Int64) -> tuple[Int32, UInt8]:

@@ -20,6 +20,7 @@ from glmdiag import accelerators
 from glmdiag.accelerators import Device
 
 Unseen: TypeAlias = Literal["torch", "nvml", "processes", "memory"]
+SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}  # as --dtype takes them
 DRIVER = Path("/proc/driver/nvidia/version")
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "glm-finetune-suite")
 

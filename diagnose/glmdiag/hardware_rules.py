@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from glmprep.findings import Example, Finding, Severity, rule
 
 from glmdiag.accelerators import Device, Process
-from glmdiag.hardware import Machine
+from glmdiag.hardware import SHORT, Machine
 
 GIB = 1 << 30
 FREE_SHARE = 0.5  # of a device: less means that somebody else computes there, or a process leaked
@@ -45,7 +45,7 @@ def bf16_emulated(machine: Machine) -> Iterator[Finding]:
         severity=Severity.INFO if found.device == "cpu" else Severity.WARNING,
         device=found.device,
         slowdown=1 / max(found.bf16.speedup, 1e-9),
-        dtype=found.dtype,
+        dtype=SHORT[found.dtype],
     )
 
 
@@ -61,12 +61,11 @@ def bf16_wrong(machine: Machine) -> Iterator[Finding]:
     """
     found = machine.recommendation
     if found is not None and found.bf16.state == "wrong":
-        options = {"float16": "fp16", "float32": "fp32", "bfloat16": "bf16"}
         yield bf16_wrong.finding(
             found.device,
             device=found.device,
             error=found.bf16.error,
-            option=options[found.dtype],
+            option=SHORT[found.dtype],
         )
 
 

@@ -30,13 +30,17 @@ class Marker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """The range of an axis, its title, and how its numbers are written."""
+    """The range of an axis, its title, and how its numbers are written.
+
+    With `whole`, a linear axis that counts things has no ticks between two numbers.
+    """
 
     low: float
     high: float
     label: Message
     scale: Scale = "linear"
     spec: str = ""
+    whole: bool = False
 
 
 def frame(plot: Plot, x: Axis, y: Axis, markers: Sequence[Marker] = ()) -> None:
@@ -111,7 +115,7 @@ def _inner_ticks(axis: Axis, about: int) -> list[float]:
 def _linear_ticks(axis: Axis, about: int) -> list[float]:
     from matplotlib.ticker import MaxNLocator
 
-    locator = MaxNLocator(about, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2)
+    locator = MaxNLocator(about, steps=[1, 2, 2.5, 5, 10], integer=axis.whole, min_n_ticks=2)
     return [float(f"{tick:.10g}") for tick in locator.tick_values(axis.low, axis.high)]
 
 

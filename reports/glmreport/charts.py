@@ -64,7 +64,7 @@ def histogram(
         raise ValueError("a logarithmic axis needs edges above 0")
     low, high = _range([edges[0], edges[-1], *(marker.at for marker in markers)])
     x = Axis(low=low, high=high, label=x_label, scale="log2" if log_x else "linear")
-    y = Axis(low=0, high=max((*_values(counts), 1)), label=y_label, spec="compact")
+    y = Axis(low=0, high=max((*_values(counts), 1)), label=y_label, spec="compact", whole=True)
 
     def draw(plot: Plot) -> None:
         frame(plot, x, y, markers)

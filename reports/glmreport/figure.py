@@ -34,7 +34,7 @@ INKS = (
     "warn",
     "bad",
     "hole",
-    *(f"series-{n}" for n in range(1, 5)),
+    *(f"series-{n}" for n in range(1, 7)),
 )
 _STAND_INS = {name: f"#0000{index:02x}" for index, name in enumerate(INKS, start=1)}
 _VARIABLES = {stand_in: f"var(--{name})" for name, stand_in in _STAND_INS.items()}

@@ -14,8 +14,11 @@ from glmprep.labels import TokenBatch, tokenize
 from glmprep.records import Conversation, Message, Origin, Role, ToolCall
 from glmprep.shards import Rows
 from glmprep.tokenizer import Tokenizer
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
+no_shrinking = settings(deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+"""For properties whose examples take long: show the first counterexample as it is."""
 NOWHERE = Origin("test.jsonl", 1)
 FRAGMENTS = (
     "今天天气怎么样？",

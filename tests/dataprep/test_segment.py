@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from itertools import chain
+from dataclasses import replace
+from itertools import chain, pairwise
 from pathlib import Path
 
 import orjson
@@ -20,7 +21,7 @@ from glmprep.tokenizer import Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .chats import TOOL, chat, conversations, segments_of, turn_targets, write
+from .chats import TOOL, chat, conversations, no_shrinking, segments_of, turn_targets, write
 
 MOST = 1 << 20
 
@@ -89,13 +90,13 @@ def assert_sound(part: Conversation) -> None:
     roles = [message.role for message in part.messages]
     body = next(place for place, role in enumerate(roles) if role != "system")
     assert roles[body] != "tool"
-    for message, following in zip(part.messages, part.messages[1:], strict=False):
+    for message, following in pairwise(part.messages):
         assert not message.tool_calls or following.role == "tool"
         if following.role == "tool":
             assert message.tool_calls or message.role == "tool"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(no_shrinking, max_examples=40)
 @given(
     bodies=st.lists(conversations(longest=25), min_size=1, max_size=3),
     max_length=st.integers(12, 260),
@@ -112,8 +113,6 @@ def test_segments_train_each_token_of_a_conversation_once_or_set_it_aside(
     share: float,
     on_overflow: segment.OnOverflow,
 ) -> None:
-    from dataclasses import replace
-
     chats = [replace(body, id=f"chat{place}") for place, body in enumerate(bodies)]
     limits = Limits(max_length=max_length, overlap=overlap, context_tokens=int(max_length * share))
     with tempfile.TemporaryDirectory() as name:
@@ -121,7 +120,6 @@ def test_segments_train_each_token_of_a_conversation_once_or_set_it_aside(
         try:
             result, parts = run(folder, chats, family, tokenizer, limits, on_overflow)
         except segment.InputError:  # nothing of any of them fits
-            parts = []
             return
         trained = trained_in_shards(folder, family, tokenizer, max_length)
     assert all(one.total <= max_length for one in size(parts, family, tokenizer))
@@ -153,7 +151,7 @@ def test_long_meetings_are_cut_and_every_answer_is_trained_once(
     result, parts = run(tmp_path, chats, family, tokenizer, limits)
     trained = trained_in_shards(tmp_path, family, tokenizer, max_length)
     assert not result.rejections
-    assert len(parts) > 30
+    assert len(parts) > len(chats)
     for conversation in chats:
         targets = list(chain.from_iterable(turn_targets(conversation, family, tokenizer)))
         assert trained[conversation.id] == targets
@@ -170,10 +168,10 @@ def test_overlap_replays_whole_exchanges_with_weight_0(
     whole = chat(("system", "Be kind."), *QUESTIONS)
     limits = Limits(max_length=120, overlap=2, context_tokens=60)
     _, parts = run(tmp_path, [whole], family, tokenizer, limits)
-    lines = [orjson.loads(line) for line in (tmp_path / "segments.jsonl").open("rb")]
+    lines = [orjson.loads(line) for line in (tmp_path / "segments.jsonl").read_bytes().splitlines()]
     assert len(parts) > 2
     assert all(line["messages"][0]["content"] == "Be kind." for line in lines)
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         context = [m for m in line["messages"] if m["role"] != "system" and m.get("weight") == 0]
         assert [m["role"] for m in context] == ["user", "assistant"]
         first, last = line["origin"]["turns"]
@@ -187,7 +185,7 @@ def test_without_overlap_nothing_is_replayed(
 ) -> None:
     limits = Limits(max_length=120, overlap=0, context_tokens=60)
     _, parts = run(tmp_path, [chat(*QUESTIONS)], family, tokenizer, limits)
-    assert len(parts) > 2
+    assert len(parts) > 1
     assert all(message.trained for part in parts for message in part.messages)
     assert sum(len(part.messages) for part in parts) == len(QUESTIONS)
 
@@ -258,11 +256,10 @@ def test_a_long_answer_of_blank_text_keeps_every_token(
     whole = chat(("user", "An empty page?"), ("assistant", "Yes." + "\n \n" * 400 + "The end."))
     limits = Limits(max_length=64, context_tokens=16)
     result, parts = run(tmp_path, [whole], family, tokenizer, limits)
-    if result.rejections:
-        assert [r.rule for r in result.rejections] == ["DL003"]
-    else:
-        trained = trained_in_shards(tmp_path, family, tokenizer, 64)
-        assert trained["chat"] == turn_targets(whole, family, tokenizer)[1]
+    trained = trained_in_shards(tmp_path, family, tokenizer, 64)
+    assert not result.rejections
+    assert any(not message.content.strip() for part in parts for message in part.messages)
+    assert trained["chat"] == turn_targets(whole, family, tokenizer)[1]
 
 
 def test_a_head_that_fills_the_limit_is_set_aside(

@@ -201,7 +201,7 @@ def _roles() -> Chart:
 
 def _rules() -> Chart:
     return bars(
-        [Literal("DF103 空的回复"), Literal("DF201 duplicate"), Literal("DL104 long")],
+        [Literal("EX101 空的回复"), Literal("EX102 duplicate"), Literal("EX103 long")],
         [Series(Literal("rows"), [0.62, 0.27, 0.1125])],
         caption=Literal("Share of the problems by rule"),
         spec="percent",
@@ -227,7 +227,7 @@ def _spans() -> list[TokenSpan]:
 def _findings() -> list[FindingView]:
     return [
         FindingView(
-            rule="DL104",
+            rule="EX103",
             severity="info",
             title="Some answers are much longer than the others",
             evidence="9 answers are longer than 8,192 tokens.",
@@ -236,7 +236,7 @@ def _findings() -> list[FindingView]:
             count=9,
         ),
         FindingView(
-            rule="DF103",
+            rule="EX101",
             severity="error",
             title="An assistant turn is empty",
             evidence="202 conversations have an assistant turn without text or a tool call.",
@@ -253,7 +253,7 @@ def _findings() -> list[FindingView]:
             count=202,
         ),
         FindingView(
-            rule="DF201",
+            rule="EX102",
             severity="warning",
             title="Conversations appear more than once",
             evidence="12 conversations are exact copies of earlier ones.",

@@ -126,6 +126,19 @@ def test_a_hundred_thousand_points_stay_small_enough_for_a_page():
     assert len(chart.wide) + len(chart.narrow) < 300_000
 
 
+def test_counts_have_no_ticks_between_whole_numbers():
+    drawn = texts(histogram([Series(Literal("rows"), [1, 0, 2])], [1, 2, 3, 4], **NAMES), "en")
+    assert {"0", "1", "2"} <= set(drawn)
+    assert not [text for text in drawn if "." in text]
+
+
+def test_six_series_have_a_colour_each():
+    chart = bars(
+        [Literal("a")], [Series(Literal(str(n)), [n]) for n in range(1, 7)], caption=Literal("c")
+    )
+    assert all(f"var(--series-{n})" in chart.wide for n in range(1, 7))
+
+
 def test_empty_bins_and_single_limits_can_be_drawn():
     histogram([Series(Literal("none"), [0, 0])], [1, 2, 4], **NAMES)
     cumulative([4096], [Series(Literal("rows"), [0.5])], **NAMES)

@@ -173,7 +173,7 @@ def test_the_same_page_renders_to_the_same_bytes(example_page):
 
 def test_findings_stand_by_severity_and_tell_how_many_examples_are_shown(example_page):
     text = Structure(render(example_page)).text
-    places = [text.rindex(rule) for rule in ("DF103", "DF201", "DL104")]
+    places = [text.rindex(rule) for rule in ("EX101", "EX102", "EX103")]
     assert places == sorted(places)
     assert "showing 2 of 202" in text
 

@@ -50,9 +50,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             grad_rows = _zeros(rows) if grad and ctx.needs_input_grad[0] else None
             grad_weight = _zeros(weight) if grad and ctx.needs_input_grad[1] else None
             total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+            # One piece of memory for all chunks: fresh pages cost a sixth of the time on a CPU.
+            memory = rows.new_empty((min(CHUNK, len(rows)), len(weight)), dtype=torch.float32)
             for start in range(0, len(rows), CHUNK):
                 chunk = slice(start, start + CHUNK)
-                loss, slope = _chunk_loss(rows[chunk], weight, targets[chunk])
+                logits = _product(rows[chunk], weight, memory)
+                loss, slope = _loss_and_slope(logits, targets[chunk])
                 total += loss
                 if grad_rows is not None:
                     grad_rows[chunk] = slope.to(dtype) @ weight
@@ -72,10 +75,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return *scaled, None, None, None
 
 
-def _chunk_loss(rows: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The chunk's summed loss and its derivative by the logits, made in the logits' own memory."""
-    places = torch.arange(len(rows), device=rows.device)
-    logits = (rows @ weight.T).float()
+def _product(rows: Tensor, weight: Tensor, memory: Tensor) -> Tensor:
+    """The chunk's logits in float32, in the beginning of `memory`."""
+    logits = memory[: len(rows)]
+    if weight.dtype == logits.dtype:
+        return torch.mm(rows, weight.T, out=logits)
+    return logits.copy_(rows @ weight.T)
+
+
+def _loss_and_slope(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The chunk's summed loss and its derivative by the logits, which takes their memory."""
+    places = torch.arange(len(logits), device=logits.device)
     logits -= logits.amax(dim=-1, keepdim=True)
     of_target = logits[places, targets]
     exponentials = logits.exp_()

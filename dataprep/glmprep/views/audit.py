@@ -82,9 +82,7 @@ def _headline(result: Result) -> Text:
 def _steps(result: Result, command: str, data: Sequence[str]) -> list[Step]:
     limit = result.max_length or result.recommended
     longest = int(result.lengths.conversations.max())
-    steps = [*_role_steps(result, command, data)]
-    if result.rejections:
-        steps.append(Step(text=Text("prep.audit.next.mend", rows=len(result.rejections))))
+    steps = [*_role_steps(result, command, data), *followup.mend(result.rejections)]
     if longest <= limit:
         shards = followup.bucket(data, followup.repeated(command), longest)
         return [*steps, Step(text=Text("prep.next.bucket"), command=shards)]
@@ -158,7 +156,7 @@ def _lines(result: Result) -> list[tuple[str, str]]:
             f"({number(trained / tokens, PERCENT)})",
         ),
         (
-            "recommended",
+            "suggested",
             f"--max-length {result.recommended} holds {number(COVERED, PERCENT)} "
             "of the conversations whole",
         ),

@@ -88,7 +88,8 @@ def _verdict(result: Result) -> Verdict:
 
 def _steps(result: Result, target: Path, command: str, data: Sequence[str]) -> list[Step]:
     verify = Step(text=Text("prep.next.verify"), command=followup.line("glmprep", "verify", target))
-    return [*_again(result, target, command, data), verify, *followup.after_shards(target)]
+    mend, again = followup.mend(result.rejections), _again(result, target, command, data)
+    return [*mend, *again, verify, *followup.after_shards(target)]
 
 
 def _again(result: Result, target: Path, command: str, data: Sequence[str]) -> list[Step]:

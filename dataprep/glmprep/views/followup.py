@@ -9,6 +9,9 @@ from pathlib import Path
 from glmreport.page import Step
 from glmreport.text import Text
 
+from glmprep.findings import RULES, Severity
+from glmprep.records import Rejection
+
 READING = ("--tokenizer", "--family", "--role")
 """Options by which data is read; without `--role` they also fit canonical data."""
 SHAPING = ("--layout", "--max-length", "--tokens-per-batch", "--buckets", "--seed")
@@ -32,6 +35,12 @@ def repeated(command: str, options: Sequence[str] = READING) -> list[str]:
         if name in options:
             found += [word] if equals else words[place : place + 2]
     return found
+
+
+def mend(rejections: Sequence[Rejection]) -> list[Step]:
+    """To mend the rows that break a rule; what was only too long is not among them."""
+    broken = sum(RULES[rejection.rule].severity is Severity.ERROR for rejection in rejections)
+    return [Step(text=Text("prep.next.mend", rows=broken))] if broken else []
 
 
 def segment(data: Sequence[str], command: str, max_length: int) -> str:

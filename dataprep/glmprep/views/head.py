@@ -29,11 +29,13 @@ def level_of_output(reject_share: float, findings: Sequence[Finding]) -> Level:
     return "warn" if reject_share or verdict_level(findings) != "good" else "good"
 
 
-def fact(name: str, value: Value, note: Text) -> Fact:
+def fact(name: str, value: Value, note: Text | None = None) -> Fact:
     """A tile whose label is an entry of `prep.fact`."""
     return Fact(label=Text(f"prep.fact.{name}"), value=value, note=note)
 
 
 def tokens_fact(tokens: int) -> Fact:
-    """The tile of a number of tokens, short and in full."""
-    return fact("tokens", show_number(tokens, "compact"), Text("prep.note.tokens", tokens=tokens))
+    """The tile of a number of tokens, short, and in full where that says more."""
+    short = show_number(tokens, "compact")
+    exact = None if short == show_number(tokens) else Text("prep.note.tokens", tokens=tokens)
+    return fact("tokens", short, exact)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from glmprep.lengths import PERCENTILES, Cut, Lengths, percentiles
 
 Int64 = npt.NDArray[np.int64]
 MARKED = (50, 95, 99)
+FEWEST = 10
+"""Fewer lengths than this are told by the table alone."""
 FEWEST_BINS, MOST_BINS = 8, 44
 SPREAD = 8
 """Where the longest is more than so many medians, a linear axis would show little."""
@@ -28,23 +31,20 @@ def length_blocks(lengths: Lengths, limit: int | None) -> list[Block]:
 
 def limit_blocks(lengths: Lengths, limit: int | None) -> list[Block]:
     """What each maximum length would lose; one sentence where none of them loses anything."""
-    cuts = _telling(lengths.cuts(), limit)
-    if not cuts[0].rows:
+    cuts = lengths.cuts()
+    cutting = sum(cut.rows > 0 for cut in cuts)
+    if not cutting:
         return [Paragraph(Text("prep.lengths.nothing_cut", tokens=cuts[0].max_length))]
-    chart = [_kept(lengths, cuts, limit)] if len(cuts) > 1 else []
-    return [*chart, _cut_table(lengths, cuts, limit)]
-
-
-def _telling(cuts: Sequence[Cut], limit: int | None) -> list[Cut]:
-    """Limits up to the first that cuts nothing, and the one that was asked about."""
-    useful = sum(cut.rows > 0 for cut in cuts) + 1
-    return [cut for place, cut in enumerate(cuts) if place < useful or cut.max_length == limit]
+    # Beyond the first limit that cuts nothing, only the one that was asked about is worth a row.
+    telling = cuts[: cutting + 1]
+    asked = [cut for cut in cuts[cutting + 1 :] if cut.max_length == limit]
+    chart = [_kept(lengths, telling, limit)] if len(telling) > 1 else []
+    return [*chart, _cut_table(lengths, [*telling, *asked], limit)]
 
 
 def _conversations(lengths: Int64, limit: int | None) -> Block:
-    if len(np.unique(lengths)) == 1:
-        only = Text("prep.lengths.all_alike", rows=len(lengths), tokens=int(lengths[0]))
-        return Paragraph(only)
+    if not _worth_drawing(lengths):
+        return Paragraph(Text("prep.lengths.no_chart"))
     return _histogram(
         {"conversations": lengths},
         caption=Text("prep.lengths.caption.conversations"),
@@ -56,7 +56,7 @@ def _conversations(lengths: Int64, limit: int | None) -> Block:
 def _turns(lengths: Lengths) -> list[Chart]:
     kinds = {"prompts": lengths.prompts, "answers": lengths.answers}
     kinds = {name: turns for name, turns in kinds.items() if len(turns)}
-    if len({length for turns in kinds.values() for length in np.unique(turns).tolist()}) < 2:
+    if not any(map(_worth_drawing, kinds.values())):
         return []
     chart = _histogram(
         kinds,
@@ -64,6 +64,10 @@ def _turns(lengths: Lengths) -> list[Chart]:
         y_label=Text("prep.lengths.axis.turns"),
     )
     return [chart]
+
+
+def _worth_drawing(lengths: Int64) -> bool:
+    return len(lengths) >= FEWEST and len(np.unique(lengths)) > 1
 
 
 def _histogram(
@@ -105,14 +109,18 @@ def _growing_bins(lengths: Int64) -> list[int]:
 
 
 def _bin_count(lengths: Int64) -> int:
-    return min(MOST_BINS, max(FEWEST_BINS, round(len(lengths) ** 0.5)))
+    return min(MOST_BINS, max(FEWEST_BINS, isqrt(len(lengths))))
 
 
 def _percentile_marks(lengths: Int64) -> list[Marker]:
+    """A mark per value; percentiles that coincide, as in small data, share one."""
     values = percentiles(lengths)
+    names: dict[int, list[str]] = {}
+    for p in MARKED:
+        names.setdefault(values[f"p{p}"], []).append(str(p))
     return [
-        Marker(values[f"p{p}"], Text("prep.lengths.mark.percentile", p=p, tokens=values[f"p{p}"]))
-        for p in MARKED
+        Marker(tokens, Text("prep.lengths.mark.percentile", p="/".join(ps), tokens=tokens))
+        for tokens, ps in names.items()
     ]
 
 

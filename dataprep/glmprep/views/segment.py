@@ -42,7 +42,10 @@ def page(result: Result, limits: Limits, target: Path, command: str, data: Seque
         title=Text("prep.segment.title"),
         subject=f"{subject(data)} → {target}",
         verdict=_verdict(result, limits),
-        steps=[Step(text=Text("prep.next.bucket"), command=shards)],
+        steps=[
+            *followup.mend(result.rejections),
+            Step(text=Text("prep.next.bucket"), command=shards),
+        ],
         facts=_facts(result.counts),
         sections=[
             Section(

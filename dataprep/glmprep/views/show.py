@@ -14,7 +14,7 @@ from glmprep.console import printable
 from glmprep.pages import provenance
 from glmprep.show import MARKS, STYLES, Kind, ShownRow, as_text
 from glmprep.views import followup
-from glmprep.views.terminal import PERCENT, Summary, number
+from glmprep.views.terminal import PERCENT, Summary, number, printing
 
 NAMED = 3
 LEGEND: dict[Kind, str] = {
@@ -30,11 +30,11 @@ def summary(rows: Sequence[ShownRow]) -> Summary:
 
     def show(console: Console) -> None:
         colour = console.color_system is not None and not console.no_color
+        lines = []
         for row in rows:
-            console.print(Line(printable(_head(row)), style="bold"), soft_wrap=True)
-            console.print(as_text(row, colour=colour), soft_wrap=True)
-            console.print()
-        console.print(_legend(colour), soft_wrap=True)
+            head = Line(printable(_head(row)), style="bold")
+            lines += [head, as_text(row, colour=colour), Line()]
+        printing([*lines, _legend(colour)])(console)
 
     return show
 
@@ -94,10 +94,8 @@ def _head(row: ShownRow) -> str:
 
 def _legend(colour: bool) -> Line:
     """What the colours mean, or the marks where there are none."""
-    legend = Line("legend: ", style="dim")
-    for kind, style in STYLES.items():
-        if colour:
-            legend.append(f" {LEGEND[kind]} ", style=style or "not dim").append("  ")
-        elif kind in MARKS:
-            legend.append(LEGEND[kind].join(MARKS[kind])).append("  ")
-    return legend
+    if colour:
+        words = [Line(LEGEND[kind], style=style) for kind, style in STYLES.items()]
+    else:
+        words = [Line(LEGEND[kind].join(marks)) for kind, marks in MARKS.items()]
+    return Line("  ").join([Line("legend:", style="dim"), *words])

@@ -25,12 +25,11 @@ from glmreport.page import (
 from glmreport.text import Literal, Message, Text
 from glmtrain.probe import DtypeCheck, Recommendation
 
-from glmdiag.hardware import Machine
+from glmdiag.hardware import SHORT, Machine
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 INSTALL = "pip install torch 'glm-finetune-suite[train]'"
 
 
@@ -94,7 +93,7 @@ def _steps(machine: Machine, findings: Sequence[Finding]) -> list[Step]:
     found = machine.recommendation
     if found is None:
         return [Step(text=Text("diag.hw.step.install"), command=INSTALL)]
-    model = "tiny" if found.device == "cpu" else "THUDM/glm-4-9b-chat-hf"
+    model = "tiny" if found.device == "cpu" else "zai-org/glm-4-9b-chat-hf"
     train = f"glmtrain run --model {model} --shards SHARDS --output RUN"
     steps = [Step(text=Text("diag.hw.step.train", dtype=SHORT[found.dtype]), command=train)]
     if findings:

@@ -1,0 +1,93 @@
+"""Ids and masks that a person can read: tests/golden/*.tokens, one token a line.
+
+`pytest tests/dataprep --update-goldens` rewrites them; read what changed before you keep it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from glmprep.families import Family
+from glmprep.labels import tokenize
+from glmprep.records import Conversation, Message, ToolCall
+from glmprep.tokenizer import Tokenizer
+
+from .chats import TOOL, chat
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CALL = (ToolCall(name="look_up", arguments='{"key": "天气"}'),)
+
+CHATS: dict[str, Conversation] = {
+    "plain": chat(("user", "你好"), ("assistant", "你好！有什么可以帮你？")),
+    "system-and-two-turns": chat(
+        ("system", "Be brief."),
+        ("user", "What is 6 x 7?"),
+        ("assistant", "42."),
+        ("user", "And 6 x 8?"),
+        ("assistant", "48."),
+    ),
+    "tool-call-with-result": chat(
+        ("user", "今天天气怎么样？"),
+        Message(role="assistant", tool_calls=CALL),
+        ("tool", '{"weather": "晴"}'),
+        ("assistant", "今天是晴天。"),
+        tools=[TOOL],
+    ),
+    "text-and-two-calls": chat(
+        ("user", "Look it up."),
+        Message(role="assistant", content="One moment.", tool_calls=CALL * 2),
+    ),
+    "weight-0": chat(
+        ("user", "hi"),
+        Message(role="assistant", content="A bad answer.", trained=False),
+        ("user", "again"),
+        ("assistant", "A good answer."),
+    ),
+    "first-piece-of-a-cut-turn": chat(
+        ("user", "Tell a story."),
+        Message(role="assistant", content="Once upon a time.", part=(0, 2)),
+    ),
+    "last-piece-of-a-cut-turn": chat(
+        Message(role="user", content="Tell a story.", trained=False),
+        Message(role="assistant", content="Once upon a time.", part=(0, 2), trained=False),
+        Message(role="assistant", content=" The end.", part=(1, 2)),
+    ),
+    "last-piece-without-the-one-before": chat(
+        Message(role="assistant", content=" The end.", part=(1, 2)), ("user", "Thanks!")
+    ),
+    "trailing-question": chat(("user", "hi"), ("assistant", "Hello!"), ("user", "How are you?")),
+    "control-tokens-as-text": chat(
+        ("user", "What is <|user|>?"), ("assistant", "[gMASK] and <|endoftext|> are tokens.")
+    ),
+    "system-in-the-middle": chat(
+        ("user", "hi"),
+        ("assistant", "Hello!"),
+        ("system", "Be rude."),
+        ("user", "hi"),
+        ("assistant", "What?"),
+    ),
+}
+
+
+def shown(conversation: Conversation, family: Family, tokenizer: Tokenizer) -> str:
+    batch = tokenize([conversation], family, tokenizer)
+    lines = ["# id mask text (1 = trained)"]
+    for token, trained in zip(batch.ids.tolist(), batch.mask.tolist(), strict=True):
+        lines.append(f"{token:6} {trained} {tokenizer.decode([token])!r}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_tokens_are_those_of_the_golden_file(
+    name: str, family: Family, tokenizer: Tokenizer, request: pytest.FixtureRequest
+) -> None:
+    path = GOLDEN / f"{name}.tokens"
+    tokens = shown(CHATS[name], family, tokenizer)
+    if request.config.getoption("--update-goldens", default=False):
+        path.write_text(tokens, "utf-8")
+    assert tokens == path.read_text("utf-8")
+
+
+def test_every_golden_file_has_its_conversation() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.tokens")} == set(CHATS)
