@@ -8,7 +8,7 @@ DEMO   ?= demo
 JOBS   ?= 2
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint docs clean
 
 setup: $(VENV)/.ready
 
@@ -30,6 +30,9 @@ lint: setup
 
 test: lint
 	$(BIN)/pytest -n $(JOBS)
+
+docs: setup
+	$(BIN)/python docs/make_rules.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

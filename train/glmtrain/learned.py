@@ -7,12 +7,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from glmprep.findings import Finding, Severity, rule
+from glmprep.findings import Finding
 
 from glmtrain.batches import Batch, collate
 from glmtrain.data import TrainingData
 from glmtrain.methods import TrainableModel
 from glmtrain.precision import Precision
+from glmtrain.rules import nothing_learned
 
 NOTICEABLE = 0.02  # of the loss before; less is within what a change of batches does
 MOST_ROWS = 32
@@ -67,20 +68,6 @@ def mean_loss(
             tokens += inputs.supervised
     model.causal.train()
     return total / tokens, tokens
-
-
-@rule("LG101", Severity.WARNING)
-def nothing_learned(learned: Learned) -> dict[str, float | int] | None:
-    """The run did not lower the loss.
-
-    Evidence: on {rows} of the training rows the loss was {before:.3g} before and {after:.3g} after.
-    Why: a model whose loss does not fall even on rows that it trained on answers as before.
-    Fix: train for more steps (--max-steps), or raise the learning rate (--lr); where the loss rose,
-    lower it.
-    """
-    if learned.verdict == "learned":
-        return None
-    return {"rows": learned.rows, "before": learned.before, "after": learned.after}
 
 
 def judge(learned: Learned) -> list[Finding]:

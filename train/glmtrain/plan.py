@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from glmprep.errors import UsageError
-from glmprep.findings import Finding, Severity, rule
+from glmprep.findings import Finding
 from glmreport.text import Catalogue, Text
 
 from glmtrain.batches import epoch_batches
@@ -15,6 +15,7 @@ from glmtrain.config import Config
 from glmtrain.data import TrainingData
 from glmtrain.model import TINY
 from glmtrain.precision import Precision
+from glmtrain.rules import setting_without_effect
 from glmtrain.schedule import warmup_steps
 
 LEARNING_RATES = {"lora": 2e-4, "full": 2e-5}
@@ -79,29 +80,6 @@ def total_steps(config: Config, per_epoch: int) -> int:
     by_epochs = None if config.run.epochs is None else config.run.epochs * per_epoch
     limits = [limit for limit in (config.run.max_steps, by_epochs) if limit is not None]
     return min(limits, default=per_epoch)
-
-
-@rule("CF101", Severity.WARNING)
-def setting_without_effect(given: Collection[str], plan: Plan) -> list[dict[str, str]]:
-    """A setting has no effect.
-
-    Evidence: {setting} was given but changes nothing, because {because}.
-    Why: a run that ignores what was asked for looks as if it had been tried.
-    Fix: leave {setting} out, or change what keeps it from having an effect.
-    """
-    config, run, because = plan.config, plan.config.run, {}
-    if config.model.method != "lora":
-        lora = [name for name in given if name.startswith("lora.")]
-        because.update(dict.fromkeys(lora, f"model.method = {config.model.method}"))
-    if config.precision.dtype != "fp16":
-        because["precision.initial_loss_scale"] = f"precision.dtype = {config.precision.dtype}"
-    if config.schedule.decay == "constant":
-        because["schedule.final"] = "schedule.decay = constant"
-    if run.max_steps is not None and run.max_steps > plan.steps:
-        because["run.max_steps"] = f"run.epochs = {run.epochs} ({plan.steps} steps)"
-    elif run.epochs is not None and run.epochs * plan.steps_per_epoch > plan.steps:
-        because["run.epochs"] = f"run.max_steps = {run.max_steps}"
-    return [{"setting": n, "because": because[n]} for n in sorted(set(given) & set(because))]
 
 
 def without_effect(given: Collection[str], plan: Plan) -> list[Finding]:
