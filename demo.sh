@@ -14,7 +14,7 @@ step "Split what is too long, with overlap" \
   glmprep segment "${data[@]}" --max-length 1024 --overlap 2 \
   -o "$out/segments.jsonl" --report "$out/segment.html"
 step "Tokenize into length buckets" \
-  glmprep bucket "$out/segments.jsonl" --max-length 1024 --tokens-per-batch 4096 \
+  glmprep bucket "$out/segments.jsonl" --max-length 1024 --tokens-per-batch 2048 \
   -o "$out/shards" --report "$out/bucket.html"
 step "Prove that nothing was lost" glmprep verify "$out/shards"
 step "See what is trained" glmprep show "$out/shards" --row 0 --report "$out/show.html"
@@ -22,7 +22,7 @@ step "Can this machine train it, and in which precision?" \
   glmdiag hw --report "$out/hw.html"
 step "Are the labels right?" glmdiag labels "$out/shards" --report "$out/labels.html"
 step "Train a LoRA adapter" \
-  glmtrain run --shards "$out/shards" --model tiny --method lora --max-steps 60 \
+  glmtrain run --shards "$out/shards" --model tiny --method lora --max-steps 40 \
   --output "$out/run" --report "$out/train.html"
 step "Did the loss behave?" glmdiag log "$out/run/metrics.jsonl" --report "$out/log.html"
 

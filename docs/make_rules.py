@@ -7,21 +7,20 @@ from pathlib import Path
 from glmdiag.explain import all_rules, describe
 
 HEADS = {
-    "en": ("Rules", "Made by `make docs` from the rules' docstrings.", "Why", "Fix"),
-    "zh": ("规则", "由 `make docs` 从规则自身的文本生成。", "为什么", "怎么改"),
+    "en": ("Rules", "Made by `make docs` from the rules' docstrings.", "Evidence", "Why", "Fix"),
+    "zh": ("规则", "由 `make docs` 从规则自身的文本生成。", "证据", "为什么", "怎么改"),
 }
 
 
 def rules_page(language: str) -> str:
     """All rules of all commands in one language."""
-    title, note, why, fix = HEADS[language]
+    title, note, evidence, why, fix = HEADS[language]
     parts = [f"# {title}\n\n{note}\n"]
     for rule in (describe(each, language) for each in all_rules()):
-        texts = {name: text.replace("{{", "{").replace("}}", "}") for name, text in rule.items()}
         parts.append(
-            f"## {texts['id']} · {texts['severity']}\n\n"
-            f"**{texts['title']}** {texts['evidence']}\n\n"
-            f"*{why}:* {texts['why']}\n\n*{fix}:* {texts['fix']}\n"
+            f"## {rule['id']} · {rule['severity']}\n\n"
+            f"**{rule['title']}**\n\n*{evidence}:* {rule['evidence']}\n\n"
+            f"*{why}:* {rule['why']}\n\n*{fix}:* {rule['fix']}\n"
         )
     return "\n".join(parts)
 

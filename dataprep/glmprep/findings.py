@@ -7,7 +7,7 @@ reads it into a `Rule`, which feeds messages, `glmdiag explain`, the docs and th
     def empty_content(messages: pl.DataFrame) -> pl.Expr:
         '''A message has no text.
 
-        Evidence: {count} messages in {rows} conversations are empty or white space.
+        Evidence: messages without text: {count}, in {rows} of the conversations.
         Why: an empty answer teaches the model to say nothing.
         Fix: remove these messages, or fill them in.
         '''
@@ -20,10 +20,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+import string
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
+
+from glmreport.numbers import show_number
+from glmreport.text import fill
 
 Check = TypeVar("Check", bound=Callable[..., Any])
 Number = int | float
@@ -70,7 +74,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule(Generic[Check]):
-    """A rule's id, its texts, and the function that decides. `evidence` is a format string."""
+    """A rule's id, its texts, and the function that decides.
+
+    `evidence` and `fix` are templates as in the catalogues of `glmreport.text`.
+    """
 
     id: str
     severity: Severity
@@ -94,17 +101,33 @@ class Rule(Generic[Check]):
     ) -> Finding:
         """A finding of this rule; `data` fills the evidence and the fix.
 
-        Raises KeyError when a number that the texts need is missing.
+        Raises CatalogueError when a number that the texts need is missing.
         """
         return Finding(
             rule=self.id,
             severity=severity or self.severity,
             where=where,
-            evidence=self.evidence.format(**data),
-            fix=self.fix.format(**data),
+            evidence=fill(self.evidence, data, _show),
+            fix=fill(self.fix, data, _show),
             data=data,
             examples=examples,
         )
+
+
+def readable(template: str) -> str:
+    """A template for who reads about the rule: `{count} {count:|row|rows}` as `{count} rows`."""
+    return "".join(_readable_pieces(template))
+
+
+def _show(value: Any, spec: str) -> str:
+    return value if isinstance(value, str) else show_number(value, spec)
+
+
+def _readable_pieces(template: str) -> Iterator[str]:
+    for text, name, spec, _ in string.Formatter().parse(template):
+        yield text
+        if name is not None:
+            yield (spec or "").split("|")[2] if (spec or "").startswith("|") else f"{{{name}}}"
 
 
 RULES: dict[str, Rule[Any]] = {}

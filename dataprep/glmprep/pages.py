@@ -21,16 +21,21 @@ def finding_views(findings: Sequence[Finding]) -> list[FindingView]:
         FindingView(
             rule=finding.rule,
             severity=finding.severity.value,
-            title=RULES[finding.rule].title,
-            evidence=finding.evidence,
-            why=RULES[finding.rule].why,
-            fix=finding.fix,
+            title=RULES[finding.rule].title.rstrip("."),
+            evidence=_sentence(finding.evidence),
+            why=_sentence(RULES[finding.rule].why),
+            fix=_sentence(finding.fix),
             data=finding.data,
             examples=[Example(where=e.where, excerpt=e.excerpt) for e in finding.examples],
             count=int(finding.data.get("count", max(1, len(finding.examples)))),
         )
         for finding in ordered
     ]
+
+
+def _sentence(text: str) -> str:
+    """Rules continue "Why:" and "Fix:" in lower case; on a page they stand alone."""
+    return text if text.startswith("glm") else text[:1].upper() + text[1:]
 
 
 def provenance(command: str, inputs: Sequence[str]) -> Provenance:

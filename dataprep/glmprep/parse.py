@@ -49,7 +49,7 @@ class Malformed(Exception):
 def unknown_schema(value: Any) -> str | None:
     """A row has no known form.
 
-    Evidence: {count} rows hold neither `messages` nor `conversations` as a list.
+    Evidence: rows that hold neither `messages` nor `conversations` as a list: {count}.
     Why: without a list of turns there is nothing to train on.
     Fix: write {{"messages": [{{"role": "user", "content": "…"}}, {{"role": "assistant", …}}]}}.
     """
@@ -65,7 +65,7 @@ def unknown_schema(value: Any) -> str | None:
 def unknown_role(role: Any, names: Mapping[str, str]) -> str | None:
     """A role is not known.
 
-    Evidence: {count} rows have a message whose role is not known.
+    Evidence: rows with a message whose role is not known: {count}.
     Why: the chat template has no place for it, and a guess could train on the wrong side.
     Fix: name what it stands for, for example --role client=user --role counselor=assistant.
     """
@@ -78,7 +78,7 @@ def unknown_role(role: Any, names: Mapping[str, str]) -> str | None:
 def content_not_text(content: Any) -> str | None:
     """A message's content is not text.
 
-    Evidence: {count} rows have a message whose content is neither text, null nor text parts.
+    Evidence: rows with a message whose content is neither text, null nor text parts: {count}.
     Why: images, numbers and nested objects have no form in a text template; guessing one would
     train on something that the model never sees in use.
     Fix: write the content as a string.
@@ -97,7 +97,7 @@ def content_not_text(content: Any) -> str | None:
 def malformed_tools(value: Any) -> str | None:
     """Tools or tool calls are malformed.
 
-    Evidence: {count} rows have tools or tool calls that do not follow the function-calling form.
+    Evidence: rows whose tools or tool calls do not follow the function-calling form: {count}.
     Why: a call without a name or arguments cannot be rendered as the model would write it.
     Fix: write calls as {{"function": {{"name": "…", "arguments": {{…}}}}}} and tools as a list of
     such definitions.
@@ -112,7 +112,7 @@ def malformed_tools(value: Any) -> str | None:
 def malformed_marks(message: Mapping[str, Any]) -> str | None:
     """A message's `weight` or `part` is malformed.
 
-    Evidence: {count} rows have a `weight` other than 0 or 1, or a `part` other than [i, n].
+    Evidence: rows with a `weight` other than 0 or 1, or a `part` other than [i, n]: {count}.
     Why: these marks decide which tokens are trained, so a wrong one cannot be passed over.
     Fix: write "weight": 0 or 1; leave "part" to glmprep segment.
     """

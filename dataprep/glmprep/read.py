@@ -36,7 +36,7 @@ BOM = b"\xef\xbb\xbf"
 def invalid_json(line: bytes) -> str | None:
     """A line is not JSON.
 
-    Evidence: {count} lines cannot be parsed as JSON.
+    Evidence: lines that cannot be parsed as JSON: {count}.
     Why: such a line cannot be trained on; often a file was cut off, or objects span several lines.
     Fix: write one JSON object per line; the location and the parser's words are in the examples.
     """
@@ -51,7 +51,7 @@ def invalid_json(line: bytes) -> str | None:
 def invalid_utf8(line: bytes) -> str | None:
     """A line is not UTF-8.
 
-    Evidence: {count} lines hold bytes that are not UTF-8.
+    Evidence: lines with bytes that are not UTF-8: {count}.
     Why: the file was written in another encoding (GBK is common), so its text would be garbled.
     Fix: convert the file, for example with iconv -f GBK -t UTF-8.
     """
@@ -66,7 +66,7 @@ def invalid_utf8(line: bytes) -> str | None:
 def line_too_long(line: bytes, limit: int = MAX_LINE_BYTES) -> str | None:
     """A line is longer than any conversation.
 
-    Evidence: {count} lines are longer than the limit for one line.
+    Evidence: lines longer than the limit for one line: {count}.
     Why: it is mostly a file without line breaks, and would have to fit in memory at once.
     Fix: write one conversation per line.
     """

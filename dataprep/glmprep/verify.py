@@ -47,7 +47,7 @@ class Result:
 def file_changed(folder: Path, manifest: Manifest) -> list[str]:
     """A shard file is not the one that was written.
 
-    Evidence: {count} files are missing or their sha256 differs from the manifest.
+    Evidence: files that are missing, or whose sha256 differs from the manifest: {count}.
     Why: the file was damaged or edited after it was written, so its labels cannot be trusted.
     Fix: run glmprep bucket again, or copy the folder again.
     """
@@ -63,7 +63,7 @@ def file_changed(folder: Path, manifest: Manifest) -> list[str]:
 def sums_differ(found: dict[str, int], manifest: Manifest) -> list[str]:
     """Sums do not balance.
 
-    Evidence: {count} sums of the manifest, its ledger and the shards differ.
+    Evidence: sums of the manifest, its ledger and the shards that differ: {count}.
     Why: tokens were lost or doubled somewhere between the data and the shards.
     Fix: run glmprep bucket again; if it happens again, report it as a defect.
     """
@@ -91,8 +91,8 @@ def sums_differ(found: dict[str, int], manifest: Manifest) -> list[str]:
 def broken_layout(rows: Rows, manifest: Manifest) -> Int64:
     """Position or segment ids are broken.
 
-    Evidence: {count} rows have position ids that do not restart with each segment, segment ids out
-    of order, or more tokens than their bucket.
+    Evidence: rows whose position ids do not restart with each segment, whose segment ids are
+    out of order, or with more tokens than their bucket: {count}.
     Why: packed conversations would look into each other, or a batch would not fit.
     Fix: run glmprep bucket again; do not edit shards.
     """
@@ -117,8 +117,8 @@ def broken_layout(rows: Rows, manifest: Manifest) -> Int64:
 def wrong_labels(rows: Rows, manifest: Manifest) -> Int64:
     """A label stands where none may be.
 
-    Evidence: {count} rows have no training target at all, or one on the padding token or at a
-    segment's first token.
+    Evidence: rows without any training target, or with one on the padding token or at a
+    segment's first token: {count}.
     Why: the first token has nothing before it to be predicted from, and a row without targets
     trains nothing.
     Fix: run glmprep bucket again; do not edit shards.

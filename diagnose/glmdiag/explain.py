@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 from glmprep.errors import UsageError
-from glmprep.findings import RULES, Rule
+from glmprep.findings import RULES, Rule, readable
 from glmreport.text import rule_text
 
 RULE_MODULES = (
@@ -45,9 +45,8 @@ def describe(rule: Rule[Any], language: str) -> dict[str, str]:
 
     `evidence` and `fix` hold `{names}` that a finding fills in.
     """
-    english = {name: str(getattr(rule, name)) for name in TEXTS}
-    translated: Mapping[str, str] = {}
+    texts = {name: str(getattr(rule, name)) for name in TEXTS}
     if language != "en":
-        translated = rule_text(rule.id, language) or {}
-    return {"id": rule.id, "severity": rule.severity.value, **english, **translated}
-
+        texts |= rule_text(rule.id, language) or {}
+    shown = {name: readable(text) for name, text in texts.items()}
+    return {"id": rule.id, "severity": rule.severity.value} | shown

@@ -33,6 +33,7 @@ def quiet_libraries() -> Iterator[None]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import huggingface_hub  # noqa: F401 - it sets its own log level when it is imported,
     import transformers  # noqa: F401 - and so does this
+
     names = ("transformers", "huggingface_hub", "peft", "accelerate", "torch")
     levels = {name: logging.getLogger(name).level for name in names}
     try:

@@ -20,7 +20,8 @@ calls, prev_calls = pl.col("calls"), pl.col("prev_calls")
 def role_order() -> pl.Expr:
     """Turns do not alternate.
 
-    Evidence: {count} messages in {rows} conversations have the same role as the one before.
+    Evidence: messages with the same role as the one before: {count}, in {rows} of the
+    conversations.
     Why: the template would put two answers (or two questions) side by side, and the model would
     learn to go on talking after it has finished.
     Fix: merge the turns that belong together into one message.
@@ -33,7 +34,7 @@ def role_order() -> pl.Expr:
 def starts_with_assistant() -> pl.Expr:
     """A conversation starts with the assistant.
 
-    Evidence: {rows} conversations start with an answer to nothing.
+    Evidence: conversations that start with an answer to nothing: {rows}.
     Why: in use a person speaks first, so the model is trained on a situation that does not occur.
     Fix: drop the first turn, move it into a system message, or set its "weight" to 0.
     """
@@ -45,7 +46,8 @@ def starts_with_assistant() -> pl.Expr:
 def empty_content() -> pl.Expr:
     """A message has no text.
 
-    Evidence: {count} messages in {rows} conversations are empty, null or white space.
+    Evidence: messages that are empty, null or white space: {count}, in {rows} of the
+    conversations.
     Why: the template leaves such a turn out, so its neighbours run together; an empty answer
     teaches the model to say nothing.
     Fix: fill these messages in, or remove them with their question or answer.
@@ -58,7 +60,7 @@ def empty_content() -> pl.Expr:
 def no_assistant() -> pl.Expr:
     """A conversation has nothing to train.
 
-    Evidence: {rows} conversations have no assistant turn, or only ones with "weight" 0.
+    Evidence: conversations without an assistant turn, or with only such of "weight" 0: {rows}.
     Why: a row without labels costs computation and teaches nothing; a batch of them gives a loss
     of zero or NaN.
     Fix: remove them, or map your role names with --role.
@@ -71,7 +73,7 @@ def no_assistant() -> pl.Expr:
 def call_unanswered() -> pl.Expr:
     """A tool call has no result.
 
-    Evidence: {count} tool calls in {rows} conversations are not followed by a tool message.
+    Evidence: tool calls that no tool message follows: {count}, in {rows} of the conversations.
     Why: the model would learn to call a tool and go on without waiting for what it returns.
     Fix: add the result as a message with role "tool", or remove the call.
     """
@@ -82,7 +84,8 @@ def call_unanswered() -> pl.Expr:
 def result_without_call() -> pl.Expr:
     """A tool result has no call.
 
-    Evidence: {count} tool messages in {rows} conversations do not follow a tool call.
+    Evidence: tool messages that do not follow a tool call: {count}, in {rows} of the
+    conversations.
     Why: the model would learn that results come from nowhere, and to make them up.
     Fix: add the call as "tool_calls" of the assistant's message before it.
     """
@@ -94,8 +97,8 @@ def result_without_call() -> pl.Expr:
 def arguments_not_json() -> pl.Expr:
     """Arguments of a tool call are not a JSON object.
 
-    Evidence: {count} messages in {rows} conversations call a tool with arguments that are no JSON
-    object.
+    Evidence: messages with a call whose arguments are no JSON object: {count}, in {rows} of the
+    conversations.
     Why: the model learns to write calls that a program cannot read.
     Fix: write the arguments as an object, or as text that holds one.
     """
@@ -106,7 +109,7 @@ def arguments_not_json() -> pl.Expr:
 def ends_without_answer() -> pl.Expr:
     """A conversation ends without an answer.
 
-    Evidence: {rows} conversations end on a turn that nobody answers.
+    Evidence: conversations that end on a turn nobody answers: {rows}.
     Why: these tokens are computed and never trained.
     Fix: drop the last turn if the data is to be as small as it can; nothing is wrong otherwise.
     """
@@ -117,7 +120,8 @@ def ends_without_answer() -> pl.Expr:
 def special_token_text(tokens: Sequence[str]) -> pl.Expr:
     """Text looks like a control token.
 
-    Evidence: {count} messages in {rows} conversations contain the text of a control token.
+    Evidence: messages with the text of a control token: {count}, in {rows} of the
+    conversations.
     Why: other tools turn such text into the real token, and the conversation falls apart there;
     here it stays plain text. It is often debris of an earlier export.
     Fix: remove the text if it is debris; leave it if people really wrote about such tokens.
@@ -129,7 +133,7 @@ def special_token_text(tokens: Sequence[str]) -> pl.Expr:
 def system_in_the_middle() -> pl.Expr:
     """A system message stands inside the conversation.
 
-    Evidence: {count} system messages in {rows} conversations come after other turns.
+    Evidence: system messages after other turns: {count}, in {rows} of the conversations.
     Why: the model cannot end an answer with a system token, so the answer before it gets no
     trained stop token.
     Fix: move the instruction to the front, or into the user's turn.

@@ -16,10 +16,10 @@ tokens, supervised = pl.col("tokens"), pl.col("supervised")
 def too_long(max_length: int) -> pl.Expr:
     """A conversation is longer than the limit.
 
-    Evidence: {count} conversations are longer than {max_length} tokens.
+    Evidence: conversations longer than {max_length} tokens: {count}.
     Why: a trainer that cuts them loses the end of the answers and the stop token, in silence.
     glmprep bucket never cuts: it sets such conversations aside.
-    Fix: split them with glmprep segment --max-length {max_length}, or raise --max-length.
+    Fix: split them with glmprep segment --max-length {max_length:d}, or raise --max-length.
     """
     return tokens > max_length
 
@@ -28,7 +28,7 @@ def too_long(max_length: int) -> pl.Expr:
 def no_labels() -> pl.Expr:
     """A conversation has no training target.
 
-    Evidence: {count} conversations have no token that would be trained.
+    Evidence: conversations without a token that would be trained: {count}.
     Why: a row without labels costs computation and teaches nothing.
     Fix: look at their roles and weights.
     """
@@ -39,10 +39,11 @@ def no_labels() -> pl.Expr:
 def exchange_too_long(max_length: int) -> pl.Expr:
     """One exchange alone is longer than the limit.
 
-    Evidence: {count} exchanges do not fit in {max_length} tokens and were set aside.
+    Evidence: exchanges that do not fit in {max_length} tokens, set aside: {count}.
     Why: a question and its answer belong together; where both do not fit, one of them would have
     to be cut.
-    Fix: pass --on-overflow split to cut the long turn, or raise --max-length.
+    Fix: raise --max-length, or pass --on-overflow split, which cuts long answers and prompts; a
+    tool call is never parted from its result.
     """
     return tokens > max_length
 
@@ -51,7 +52,7 @@ def exchange_too_long(max_length: int) -> pl.Expr:
 def header_too_long(max_length: int) -> pl.Expr:
     """System message and tools leave no room.
 
-    Evidence: {count} conversations have a system message and tools that fill {max_length} tokens.
+    Evidence: conversations whose system message and tools fill {max_length} tokens: {count}.
     Why: they are repeated in each segment, so nothing of the conversation would fit beside them.
     Fix: raise --max-length, or shorten the system message or the list of tools.
     """
@@ -62,7 +63,7 @@ def header_too_long(max_length: int) -> pl.Expr:
 def prompt_shortened(max_length: int) -> pl.Expr:
     """A long prompt was cut before its answer.
 
-    Evidence: {count} prompts were longer than {max_length} tokens allow; {dropped_tokens} of their
+    Evidence: prompts longer than {max_length} tokens allow: {count}; {dropped_tokens} of their
     tokens stay out, and the part nearest to the answer was kept.
     Why: every answer is trained once, with as much of its prompt before it as fits.
     Fix: raise --max-length, or pass --on-overflow quarantine to set such exchanges aside.

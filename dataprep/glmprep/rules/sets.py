@@ -11,7 +11,7 @@ from glmprep.findings import Severity, rule
 def exact_duplicate() -> pl.Expr:
     """A conversation occurs more than once.
 
-    Evidence: {count} conversations are exact copies of an earlier one.
+    Evidence: conversations that are exact copies of an earlier one: {count}.
     Why: copies weigh as much as they are often, and one on each side of a validation split makes
     the evaluation look better than it is.
     Fix: keep one of each, unless you repeat them on purpose.
