@@ -111,17 +111,21 @@ def lines(
     x_label: Message,
     y_label: Message,
     log_y: bool = False,
+    from_zero: bool = True,
     y_spec: str = "compact",
     markers: Sequence[Marker] = (),
 ) -> Chart:
-    """Values over steps. On a logarithmic axis, values of 0 and below count as not drawable."""
+    """Values over steps. On a logarithmic axis, values of 0 and below count as not drawable.
+
+    With `from_zero` a linear axis shows 0 too; without, the range of the values fills it.
+    """
     drawable = [_drawable(line, log_y) for line in series]
     seen = [y for line in drawable for y in line.y if math.isfinite(y)] or [0.1, 1.0]
     low, high = _range([x for line in series for x in line.x] or [0, 1])
     bottom, top = _range(seen)
     x = Axis(low=low, high=high, label=x_label)
     y = Axis(
-        low=bottom if log_y else min(bottom, 0),
+        low=min(bottom, 0) if from_zero and not log_y else bottom,
         high=top,
         label=y_label,
         scale="log10" if log_y else "linear",

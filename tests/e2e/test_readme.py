@@ -54,8 +54,8 @@ def test_both_readmes_show_the_same_commands() -> None:
 def test_the_commands_table_names_every_command_that_exists() -> None:
     import importlib
 
-    for package, group in (("glmprep", "glmprep"), ("glmtrain", "group"), ("glmdiag", "glmdiag")):
-        cli = importlib.import_module(f"{package}.cli")
-        text = (ROOT / "README.md").read_text("utf-8")
-        for command in getattr(cli, group).commands:
+    text = (ROOT / "README.md").read_text("utf-8")
+    for package in ("glmprep", "glmtrain", "glmdiag"):
+        group = getattr(importlib.import_module(f"{package}.cli"), package)
+        for command in group.commands:
             assert f"{package} {command}" in text

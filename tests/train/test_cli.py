@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from glmprep.errors import UsageError
-from glmtrain.cli import group
+from glmtrain.cli import glmtrain
 
 FAST = ["--max-steps", "4", "--lr", "0.02", "--dtype", "fp32"]
 
@@ -14,14 +14,14 @@ FAST = ["--max-steps", "4", "--lr", "0.02", "--dtype", "fp32"]
 def call(*arguments):
     """The exit status of a command line."""
     with pytest.raises(SystemExit) as end:
-        group.main([str(a) for a in arguments], standalone_mode=False)
+        glmtrain.main([str(a) for a in arguments], standalone_mode=False)
     return end.value.code
 
 
 def test_help_and_version_load_no_torch():
     script = (
-        "import sys\nfrom glmtrain.cli import group\n"
-        "group.main(['run', '--help'], standalone_mode=False)\n"
+        "import sys\nfrom glmtrain.cli import glmtrain\n"
+        "glmtrain.main(['run', '--help'], standalone_mode=False)\n"
         "sys.exit(bool({'torch', 'transformers', 'polars'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -105,6 +105,6 @@ def test_options_override_the_file_and_set_overrides_both(small_model, bucketed,
 def test_wrong_calls_are_refused_in_one_line(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=message) as caught:
-        group.main(["run", *arguments], standalone_mode=False)
+        glmtrain.main(["run", *arguments], standalone_mode=False)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

@@ -45,13 +45,13 @@ WORDS = {
 }
 
 
-@click.group(name="glmtrain", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="glmtrain")
-def group() -> None:
+def glmtrain() -> None:
     """Fine-tune GLM models on shards that account for every token."""
 
 
-@group.command("run")
+@glmtrain.command("run")
 @click.option("--shards", multiple=True, metavar="DIR", help="Made by glmprep bucket; repeatable.")
 @click.option("--model", metavar="tiny|PATH|ID", help="What to train; tiny is a small random GLM.")
 @click.option("--method", metavar="lora|full", help="Adapters on all linear layers, or everything.")
@@ -115,7 +115,7 @@ def run_command(
 
 def main() -> NoReturn:
     """Run the command line."""
-    run_group(group)
+    run_group(glmtrain)
 
 
 def _read(path: Path) -> Settings:

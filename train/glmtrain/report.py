@@ -50,7 +50,7 @@ def page(result: RunResult, command: str) -> Page:
     """The report of a run that ended or was stopped."""
     steps = metrics.read(result.output)
     return Page(
-        kind="train",
+        kind="glmtrain run",
         title=Text("train.title"),
         subject=str(result.output),
         verdict=_verdict(result),
@@ -242,6 +242,7 @@ def _chart(
         caption=Text(f"train.caption.{name}"),
         x_label=Text("train.axis.step"),
         y_label=Text(f"train.axis.{name}"),
+        from_zero=name != "loss",  # it falls by a fraction of itself
         y_spec=spec,
         markers=markers,
     )

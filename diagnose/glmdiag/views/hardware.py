@@ -36,7 +36,7 @@ INSTALL = "pip install torch 'glm-finetune-suite[train]'"
 def page(machine: Machine, findings: Sequence[Finding], command: str) -> Page:
     """The whole report on a machine."""
     return Page(
-        kind="hw",
+        kind="glmdiag hw",
         title=Text("diag.hw.title"),
         subject=_device_name(machine),
         verdict=_verdict(machine, findings),

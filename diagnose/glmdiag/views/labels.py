@@ -39,7 +39,7 @@ COUNTS = ("rows", "tokens", "supervised", "bare")
 def page(labels: Labels, findings: Sequence[Finding], shards: str, command: str) -> Page:
     """The whole report on the labels of a shard folder."""
     return Page(
-        kind="labels",
+        kind="glmdiag labels",
         title=Text("diag.labels.title"),
         subject=shards,
         verdict=_verdict(labels, findings),

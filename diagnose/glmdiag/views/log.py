@@ -38,7 +38,7 @@ COMMANDS = {
 def page(log: Log, findings: Sequence[Finding], command: str) -> Page:
     """The whole report on a training log."""
     return Page(
-        kind="log",
+        kind="glmdiag log",
         title=Text("diag.log.title"),
         subject=str(log.path),
         verdict=_verdict(log, findings),
@@ -131,6 +131,7 @@ def _loss(log: Log, findings: Sequence[Finding]) -> Section:
         caption=Text("diag.log.loss.caption"),
         x_label=Text("diag.log.axis.step"),
         y_label=Text("diag.log.axis.loss"),
+        from_zero=False,
         markers=markers,
     )
     return Section(title=Text("diag.log.loss.title"), blocks=[chart])
