@@ -49,6 +49,11 @@ def test_packing_fills_rows_of_realistic_lengths_to_999_in_a_thousand() -> None:
     assert lengths.sum() / plan.bucket.sum() > 0.999
 
 
+def test_an_item_goes_into_the_fullest_bin_that_has_room() -> None:
+    # Into the emptiest one, the last item would need a third bin.
+    assert best_fit(np.array([6, 5, 4, 3, 2]), 10) == [[0, 2], [1, 3, 4]]
+
+
 def test_packing_refuses_what_is_longer_than_a_row() -> None:
     with pytest.raises(UsageError, match="1001 tokens in rows of 1000"):
         best_fit(np.array([5, 1001]), CAPACITY)

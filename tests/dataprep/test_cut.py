@@ -45,6 +45,12 @@ def test_every_real_text_is_cut(tokenizer: Tokenizer) -> None:
                 assert assert_cut(text, room, room, tokenizer)
 
 
+def test_a_place_whose_sides_encode_otherwise_is_passed_over(tokenizer: Tokenizer) -> None:
+    text = "12345678" * 200  # digits are encoded in threes, from the left
+    for room in (16, 60):
+        assert assert_cut(text, room, room, tokenizer)
+
+
 def test_a_text_is_cut_at_the_end_of_a_paragraph_before_that_of_a_sentence(
     tokenizer: Tokenizer,
 ) -> None:

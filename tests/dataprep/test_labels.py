@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from glmprep.tokenizer import Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .chats import TOOL, chat, conversations
+from .chats import TOOL, chat, conversations, texts
 
 USER, ASSISTANT, OBSERVATION, SYSTEM = 151336, 151337, 151338, 151335
 ROLE_IDS = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT, "tool": OBSERVATION}
@@ -228,6 +229,28 @@ def test_the_pieces_of_a_cut_turn_train_the_stop_once(family: Family, tokenizer:
     trained = [batch.ids[at][batch.mask[at] == 1].tolist() for at in rows]
     assert trained[1] + trained[2] == trained[0]
     assert open_ends(batch.ids, batch.mask, batch.offsets, family.stops).tolist() == [0, 1, 0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(conversations(), st.data())
+def test_pieces_are_masked_as_the_reference_says(
+    family: Family,
+    tokenizer: Tokenizer,
+    plain: tokenizers.Tokenizer,
+    conversation: Conversation,
+    data: st.DataObject,
+) -> None:
+    messages: list[Message] = []
+    for message in conversation.messages:
+        if message.tool_calls or message.role == "system" or not data.draw(st.booleans()):
+            messages.append(message)
+            continue
+        text = data.draw(st.lists(texts(3), min_size=1, max_size=3))
+        pieces = [replace(message, content=t, part=(i, len(text))) for i, t in enumerate(text)]
+        messages += data.draw(st.sampled_from((pieces, pieces[1:], pieces[:-1], pieces[:1])))
+    if messages:
+        whole = replace(conversation, messages=tuple(messages))
+        assert_as_reference([whole], family, tokenizer, plain)
 
 
 def test_text_of_control_tokens_never_becomes_a_control_token(

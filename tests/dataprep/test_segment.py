@@ -207,6 +207,30 @@ def test_tools_and_system_are_repeated_and_a_call_stays_with_its_result(
         assert_sound(part)
 
 
+def test_a_call_that_fits_goes_on_to_the_next_segment_when_its_result_does_not(
+    family: Family, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    call = Message(role="assistant", tool_calls=(ToolCall(name="look_up", arguments="{}"),))
+    result = ("tool", "It is 42. " * 9)
+    whole = chat(("user", "Look it up."), call, result, call, result, ("assistant", "42."))
+    _, parts = run(tmp_path, [whole], family, tokenizer, Limits(max_length=96))
+    roles = [[message.role for message in part.messages] for part in parts]
+    assert roles[0] == ["user", "assistant", "tool"]
+    assert roles[1][:3] == ["user", "assistant", "tool"]
+    trained = trained_in_shards(tmp_path, family, tokenizer, 96)
+    assert trained["chat"] == list(chain.from_iterable(turn_targets(whole, family, tokenizer)))
+
+
+def test_a_piece_of_a_split_exchange_in_which_nothing_is_trained_is_left_out(
+    family: Family, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    call = Message(role="assistant", tool_calls=(ToolCall(name="look_up", arguments="{}"),))
+    untrained = Message(role="assistant", content="It is 42. " * 12, trained=False)
+    whole = chat(("user", "Look it up."), call, ("tool", "42 " * 30), untrained)
+    _, parts = run(tmp_path, [whole], family, tokenizer, Limits(max_length=96))
+    assert [[m.role for m in part.messages] for part in parts] == [["user", "assistant", "tool"]]
+
+
 def test_quarantine_sets_a_long_exchange_aside_and_names_its_turns(
     family: Family, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
