@@ -15,6 +15,7 @@ from glmreport.text import (
     Param,
     Text,
     fill,
+    placeholders,
     rule_text,
     show_plain,
     visible,
@@ -34,12 +35,15 @@ def words(key: str, **params: Param) -> Markup:
 
 
 def finding_text(finding: FindingView, field: str) -> Markup:
-    """A field of a finding, in each language that has a template for its rule."""
+    """A field of a finding, in each language that has a template for its rule.
+
+    A finding without a number that the template wants is shown in English: better than no page.
+    """
     english = _with_code(getattr(finding, field))
     texts = dict.fromkeys(LANGUAGES, english)
     for language in LANGUAGES:
         template = (rule_text(finding.rule, language) or {}).get(field)
-        if template is not None:
+        if template is not None and placeholders(template) <= finding.data.keys():
             texts[language] = _filled(template, finding.data, language)
     return _in_each(texts)
 

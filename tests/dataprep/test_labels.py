@@ -21,7 +21,7 @@ from glmprep.tokenizer import Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .chats import TOOL, chat, conversations, texts
+from .chats import TOOL, chat, conversations, no_shrinking, texts
 
 USER, ASSISTANT, OBSERVATION, SYSTEM = 151336, 151337, 151338, 151335
 ROLE_IDS = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT, "tool": OBSERVATION}
@@ -192,7 +192,7 @@ def test_real_conversations_are_masked_as_the_reference_says(
     assert_as_reference(parsed[:150], family, tokenizer, plain)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(no_shrinking, max_examples=50)
 @given(st.lists(conversations(), min_size=1, max_size=4))
 def test_random_conversations_are_masked_as_the_reference_says(
     family: Family, tokenizer: Tokenizer, plain: tokenizers.Tokenizer, chats: list[Conversation]
@@ -200,7 +200,7 @@ def test_random_conversations_are_masked_as_the_reference_says(
     assert_as_reference(chats, family, tokenizer, plain)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(no_shrinking, max_examples=25)
 @given(st.lists(conversations(), min_size=2, max_size=4))
 def test_a_conversation_is_tokenized_alike_alone_and_in_a_batch(
     family: Family, tokenizer: Tokenizer, chats: list[Conversation]
@@ -231,7 +231,15 @@ def test_the_pieces_of_a_cut_turn_train_the_stop_once(family: Family, tokenizer:
     assert open_ends(batch.ids, batch.mask, batch.offsets, family.stops).tolist() == [0, 1, 0]
 
 
-@settings(max_examples=25, deadline=None)
+def test_a_piece_whose_rest_is_missing_trains_no_stop(
+    family: Family, tokenizer: Tokenizer, plain: tokenizers.Tokenizer
+) -> None:
+    piece = Message(role="assistant", content="One.", part=(0, 2))
+    whole = chat(("user", "hi"), piece, ("user", "go on"), ("assistant", "Two."))
+    assert_as_reference([whole], family, tokenizer, plain)
+
+
+@settings(no_shrinking, max_examples=25)
 @given(conversations(), st.data())
 def test_pieces_are_masked_as_the_reference_says(
     family: Family,
