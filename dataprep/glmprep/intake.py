@@ -106,20 +106,19 @@ class Intake:
         flags = messages.select("row", "turn", "content", **self._flags())
         if self.flags is not None:
             self.flags.append(_measures(parsed, messages, flags))
-        rejected: dict[int, Rule[Any]] = {}
+        rejected: dict[int, Rejection] = {}
         for rule in FORMAT_RULES:
             hits = flags.filter(pl.col(rule.id)).select("row", "turn", "content")
             if hits.is_empty():
                 continue
             if rule.severity is Severity.ERROR:
-                for row in hits["row"].unique(maintain_order=True):
-                    rejected.setdefault(row, rule)
+                for row, turn, _ in hits.rows():
+                    rejected.setdefault(row, _rejection(parsed[row], turn, rule))
             examples = [
                 _example(parsed[r], turn, text) for r, turn, text in hits.head(EXAMPLES).rows()
             ]
             self.hit(rule, hits.height, hits["row"].n_unique(), examples)
-        for row, rule in sorted(rejected.items()):
-            self.rejections.append(_rejection(parsed[row], rule))
+        self.rejections += [rejected[row] for row in sorted(rejected)]
         sound = [row for row in range(len(parsed)) if row not in rejected]
         keys = digests(parsed, messages).to_list()
         return Batch(
@@ -165,7 +164,11 @@ def _example(conversation: Conversation, turn: int, text: str) -> Example:
     return Example(where=f"{conversation.origin} message {turn + 1}", excerpt=text[:200])
 
 
-def _rejection(conversation: Conversation, rule: Rule[Any]) -> Rejection:
+def _rejection(conversation: Conversation, turn: int, rule: Rule[Any]) -> Rejection:
+    message = f"message {turn + 1}, {conversation.messages[turn].role}"
     return Rejection(
-        rule=rule.id, reason=rule.title, origin=conversation.origin, conversation=conversation.id
+        rule=rule.id,
+        reason=f"{rule.title.rstrip('.')} ({message})",
+        origin=conversation.origin,
+        conversation=conversation.id,
     )
