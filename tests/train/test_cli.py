@@ -29,6 +29,12 @@ def test_help_and_version_load_no_torch():
     assert "--gradient-checkpointing" in done.stdout
 
 
+def test_without_torch_one_line_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr("glmtrain.cli.find_spec", lambda name: None if name == "torch" else True)
+    with pytest.raises(UsageError, match=r"^training needs torch: pip install torch.*\[train\]"):
+        glmtrain.main(["run", "-o", str(tmp_path / "run")], standalone_mode=False)
+
+
 def test_a_run_prints_its_decisions_and_what_came_of_it(small_model, bucketed, tmp_path, capsys):
     files = ["--json", tmp_path / "r.json", "--report", tmp_path / "r.html"]
     model = ["--model", small_model, "--shards", bucketed, "-o", tmp_path / "run"]

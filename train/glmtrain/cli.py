@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -37,6 +38,8 @@ OPTIONS = {
     "epochs": "run.epochs",
     "save_every": "run.save_every",
 }
+
+LIBRARIES = ("torch", "transformers", "peft", "safetensors")
 
 WORDS = {
     "learned": "it learned",
@@ -91,6 +94,7 @@ def run_command(
     Settings come from --config, then from the options. The run's folder gets metrics.jsonl (one
     object a step), config.resolved.toml, run.json, checkpoints, and the trained adapter.
     """
+    _require_libraries()
     from glmtrain.config import build
     from glmtrain.progress import display
 
@@ -116,6 +120,16 @@ def run_command(
 def main() -> NoReturn:
     """Run the command line."""
     run_group(glmtrain)
+
+
+def _require_libraries() -> None:
+    """Raise UsageError where only data preparation was installed."""
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"training needs {', '.join(missing)}: pip install torch, the build for your hardware, "
+            "then pip install 'glm-finetune-suite[train]'"
+        )
 
 
 def _read(path: Path) -> Settings:
