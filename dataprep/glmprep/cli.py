@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -142,7 +143,7 @@ def audit(
     help="One exchange longer than the limit: cut it at sentence ends, or set it aside.",
 )
 @max_rejects_option
-@output_options
+@partial(output_options, fail_on="never")
 def segment(
     data: tuple[str, ...],
     tokenizer: str,
@@ -184,7 +185,6 @@ def segment(
             summary=summary(result, target),
             page=lambda: page(result, limits, target, output.command, data),
             failed=result.reject_share > max_rejects,
-            gated=False,
         )
     )
 
@@ -216,7 +216,7 @@ def segment(
 @click.option("--workers", type=click.IntRange(1), help="Threads that tokenize.  [default: all]")
 @click.option("--overwrite", is_flag=True, help="Replace the shards in the output folder.")
 @max_rejects_option
-@output_options
+@partial(output_options, fail_on="never")
 def bucket(
     data: tuple[str, ...],
     tokenizer: str,
@@ -268,7 +268,6 @@ def bucket(
             summary=summary(result, target),
             page=lambda: page(result, target, output.command, data),
             failed=result.reject_share > max_rejects,
-            gated=False,
         )
     )
 

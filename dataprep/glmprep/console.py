@@ -36,8 +36,7 @@ class Outcome:
     """What a command came to.
 
     `result` goes to `--json`; `page` is called only for `--report`; `summary` prints for a person;
-    `failed` asks for exit status 1 whatever the findings are; `gated` is False for commands that
-    write data, whose findings on the way do not make them fail.
+    `failed` asks for exit status 1 whatever the findings are.
     """
 
     result: Mapping[str, Any]
@@ -45,7 +44,6 @@ class Outcome:
     page: Callable[[], Page] | None = None
     summary: Callable[[Console], None] | None = None
     failed: bool = False
-    gated: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +64,7 @@ class Output:
             self._write_report(outcome.page())
         if self.json is not None:
             self._write_json(outcome)
-        fails = outcome.gated and self._fails(outcome.findings)
-        sys.exit(1 if outcome.failed or fails else 0)
+        sys.exit(1 if outcome.failed or self._fails(outcome.findings) else 0)
 
     def _fails(self, findings: Sequence[Finding]) -> bool:
         if self.fail_on == "never":
@@ -106,8 +103,12 @@ class Output:
                 Path(self.json).write_bytes(text)
 
 
-def output_options(command: Command) -> Command:
-    """Give a click command the shared options; the function receives them as `output: Output`."""
+def output_options(command: Command, *, fail_on: str = "error") -> Command:
+    """Give a click command the shared options; the function receives them as `output: Output`.
+
+    `fail_on` is the default of the option: commands that write data did their work even if some
+    rows are unsound, so for them it is `never`.
+    """
     import functools
 
     @functools.wraps(command)
@@ -129,7 +130,7 @@ def output_options(command: Command) -> Command:
         click.option(
             "--fail-on",
             type=click.Choice(["error", "warning", "never"]),
-            default="error",
+            default=fail_on,
             show_default=True,
             help="Exit with 1 when a finding is at least this severe.",
         ),
