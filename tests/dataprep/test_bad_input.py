@@ -269,13 +269,18 @@ def test_one_long_line_is_a_rejection(command: Run) -> None:
     assert orjson.loads(Path("out/rejects.jsonl").read_bytes())["rule"] == "DF003"
 
 
+def _heed_interrupts() -> None:
+    """Whoever runs the tests in the background of a shell has interrupts ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_run_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
     data, output = tmp_path / "many.jsonl", tmp_path / "out"
     with data.open("wb") as file:
         for number in range(40_000):
             file.write(ROW.replace(b"yo", b"yo %d " % number * 40) + b"\n")
     line = [sys.executable, "-m", "glmprep.cli", "bucket", str(data), "-o", str(output)]
-    with subprocess.Popen(line, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(line, stderr=subprocess.PIPE, preexec_fn=_heed_interrupts) as process:
         while process.poll() is None and not output.exists():
             time.sleep(0.01)
         time.sleep(0.3)

@@ -31,6 +31,7 @@ from glmreport import (
     TokenView,
     Verdict,
     render,
+    rule_text,
     write,
 )
 from glmreport import text as text_module
@@ -120,10 +121,15 @@ def harmless_tags() -> list[tuple[str, tuple[str, ...]]]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text(st.characters(exclude_characters="\n`"), min_size=1).filter(str.strip))
+@given(
+    st.text(st.characters(exclude_characters="\n`"), min_size=1)
+    .filter(str.strip)
+    # The id of a real rule would bring that rule's Chinese texts.
+    .filter(lambda text: rule_text(text, "zh") is None)
+)
 def test_no_data_change_the_page_s_structure_or_hide_in_it(data):
     page = render(page_of(data))
-    assert Structure(page).tags == Structure(render(page_of("data"))).tags
+    assert Structure(page).tags == harmless_tags()
     assert not re.search(
         "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", page
     )
