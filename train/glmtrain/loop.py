@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import torch
 from glmprep.errors import SuiteError
@@ -24,13 +23,6 @@ from glmtrain.schedule import factor
 
 SKIPS_IN_A_ROW = 5  # one bad batch happens; five in a row are a broken run
 LEAST_SCALE = 1.0  # fp16 that overflows even without scaling cannot be helped by scaling
-
-
-class Observer(Protocol):
-    """Who is told of a run's progress."""
-
-    def step(self, metrics: StepMetrics) -> None:
-        """An optimiser step was done."""
 
 
 @dataclass(slots=True, kw_only=True)

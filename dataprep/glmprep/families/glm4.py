@@ -42,7 +42,6 @@ class Glm4:
         # A reply in several pieces (text, then a call) has <|assistant|> between them, which the
         # model must produce too; <|system|> stops nothing and is never a target.
         self.stops = frozenset((self.user, self.observation, self.assistant))
-        self.generation_stops: tuple[int, ...] = (self.pad_id, self.user, self.observation)
 
     @cached_property
     def headers(self) -> dict[str, int]:

@@ -36,7 +36,6 @@ class Family(Protocol):
     name: str
     prefix: tuple[int, ...]
     stops: frozenset[int]
-    generation_stops: tuple[int, ...]
     pad_id: int
 
     def pieces(self, conversation: Conversation) -> list[Piece]:
