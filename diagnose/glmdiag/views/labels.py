@@ -74,8 +74,10 @@ def _verdict(labels: Labels, findings: Sequence[Finding]) -> Verdict:
     if level != "good":
         worst = min(findings, key=lambda finding: finding.severity.rank)
         headline = Text(f"diag.labels.headline.{worst.rule}")
-    stopped = len(labels.run_ends) - len(labels.open_ends)
-    detail = Text("diag.labels.detail", stopped=stopped, runs=len(labels.run_ends))
+    runs, unstopped = len(labels.run_ends), len(labels.open_ends)
+    # Without a finding the ledger accounts for each answer that has no stop token.
+    explained = "pieces" if level == "good" and unstopped else "detail"
+    detail = Text(f"diag.labels.{explained}", stopped=runs - unstopped, runs=runs, open=unstopped)
     return Verdict(level=level, headline=headline, detail=detail)
 
 
