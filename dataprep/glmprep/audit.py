@@ -120,7 +120,7 @@ def audit(
         )
     table = pl.concat(tables)
     if table.is_empty():
-        raise InputError(_nothing(paths, intake))
+        raise InputError(intake.nothing_left())
     _check_table(table, intake, max_length)
     return Result(
         rows=intake.rows,
@@ -153,14 +153,3 @@ def _check_table(table: pl.DataFrame, intake: Intake, max_length: int | None) ->
             .rows()
         ]
         intake.hit(rule, hits.height, hits.height, examples)
-
-
-def _nothing(paths: Sequence[str], intake: Intake) -> str:
-    names = ", ".join(paths)
-    if not intake.rejections:
-        return f"{names}: no rows"
-    first = intake.rejections[0]
-    return (
-        f"{names}: none of {intake.rows} rows is a conversation that can be trained on; "
-        f"the first: {first.origin}: {first.reason}"
-    )

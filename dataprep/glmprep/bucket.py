@@ -112,9 +112,7 @@ def bucket(
         write_atomically(output / REJECTS, reject_lines(intake.rejections))
         lengths = spool.close()
         if not ids:
-            raise InputError(
-                f"{', '.join(paths)}: no row can be trained on; reasons: {output / REJECTS}"
-            )
+            raise InputError(intake.nothing_left(max_length=config.max_length))
         plan = arrange_rows(lengths, config)
         for rows in _gathered(spool, plan, lengths, ids):
             writer.write(rows)

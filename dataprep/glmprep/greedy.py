@@ -49,29 +49,32 @@ Splitter = Callable[[Sized, Exchange], "list[tuple[Message, ...]] | None"]
 def greedy(sized: Sized, limits: Limits, split: Splitter | None) -> Iterator[Segment | Exchange]:
     """The segments of a conversation, each of at most `limits.max_length` tokens, in order.
 
-    Each repeats the system messages and tools, and replays what came before it (see `Limits`). An
-    exchange that alone does not fit goes to `split`, and comes out as it is where that is None or
-    finds no way. Turns in which nothing is trained make no segment.
+    Each repeats the tools and all system messages so far, and replays what came before it (see
+    `Limits`). An exchange that alone does not fit goes to `split`, and comes out as it is where
+    that is None or finds no way. Turns in which nothing is trained make no segment.
     """
     messages = sized.conversation.messages
-    room = limits.max_length - sized.head - CLOSING
     exchanges = exchanges_of(sized)
     index = place = 0
     while place < len(exchanges):
+        standing = _standing(sized, exchanges[place].first)
+        repeated = sized.head + sum(sized.turn_tokens[turn] for turn in standing)
+        room = limits.max_length - repeated - CLOSING
         begin, end = _window(exchanges, place, room, limits)
         first, last = exchanges[place].first, exchanges[end - 1].last
         parts: list[tuple[Message, ...]] | None
         if not any(exchange.targets for exchange in exchanges[place:end]):
             parts = []
         elif exchanges[place].tokens > room:
-            parts = split(sized, exchanges[place]) if split else None
+            parts = split(replace(sized, head=repeated), exchanges[place]) if split else None
         else:
             parts = [context(messages[exchanges[begin].first : first]) + messages[first:last]]
         if parts is None:
             yield exchanges[place]
         for part in parts or ():
             head = messages[: sized.head_turns]
-            head = head if index == 0 else context(head)
+            said = [messages[turn] for turn in standing if turn < exchanges[begin].first]
+            head = (head if index == 0 else context(head)) + context(said)
             yield Segment(
                 whole=sized.conversation, index=index, messages=head + part, first=first, last=last
             )
@@ -95,6 +98,12 @@ def exchanges_of(sized: Sized) -> list[Exchange]:
         )
         for first, last in zip(starts, [*starts[1:], len(messages)], strict=True)
     ]
+
+
+def _standing(sized: Sized, turn: int) -> list[int]:
+    """The system messages after the head and before `turn`: they hold for what follows them."""
+    messages = sized.conversation.messages
+    return [t for t in range(sized.head_turns, turn) if messages[t].role == "system"]
 
 
 def _window(exchanges: list[Exchange], place: int, room: int, limits: Limits) -> tuple[int, int]:

@@ -100,6 +100,18 @@ class Intake:
             for rule_id in sorted(self._messages_hit)
         ]
 
+    def nothing_left(self, **data: Any) -> str:
+        """Why no row is left, from the first that was rejected; for an error of one line."""
+        names = ", ".join(self.paths)
+        if not self.rejections:
+            return f"{names}: no rows"
+        first = self.rejections[0]
+        fix = RULES[first.rule].finding(str(first.origin), count=1, rows=1, **data).fix
+        return (
+            f"{names}: no row can be trained on, of {self.rows}; "
+            f"the first: {first.origin}: {first.reason}; {fix}"
+        )
+
     def _check(self, parsed: list[Conversation]) -> Batch:
         messages = message_table(parsed)
         self.messages += messages.height

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from glmprep.cut import cut, tail
 from glmprep.families import Family
 from glmprep.families.glm4 import LINE
+from glmprep.findings import Example
 from glmprep.greedy import Exchange
 from glmprep.records import Message
 from glmprep.sized import CLOSING, Limits, Sized, context, size
@@ -40,13 +41,13 @@ NOTHING = _Step((), 0)
 
 
 class OverflowSplitter:
-    """Splits exchanges; counts the prompts that had to be shortened, and by how many tokens."""
+    """Splits exchanges; notes the prompts that had to be shortened, and by how many tokens."""
 
     def __init__(self, family: Family, tokenizer: Tokenizer, limits: Limits) -> None:
         self._family = family
         self._tokenizer = tokenizer
         self._limits = limits
-        self.shortened = 0
+        self.shortened: list[Example] = []
         self.dropped_tokens = 0
 
     def __call__(self, sized: Sized, exchange: Exchange) -> list[Messages] | None:
@@ -72,8 +73,11 @@ class OverflowSplitter:
         if teaching is None:
             return None
         if prompt.tokens < question.tokens:
-            self.shortened += 1
-            self.dropped_tokens += question.tokens - prompt.tokens
+            dropped = question.tokens - prompt.tokens
+            where = f"{sized.conversation.origin} message {exchange.first + 1}"
+            excerpt = f"{dropped} of {question.tokens} tokens stay out"
+            self.shortened.append(Example(where=where, excerpt=excerpt))
+            self.dropped_tokens += dropped
         return teaching
 
     def _shorten(self, question: _Step, answer: int, room: int) -> _Step:
@@ -152,7 +156,10 @@ class OverflowSplitter:
         parts = [replace(whole, messages=head + messages) for messages in made]
         measured = size(parts, self._family, self._tokenizer)
         targets = [sum(part.turn_targets) for part in measured]
-        fits = all(part.total <= self._limits.max_length for part in measured)
+        # `sized.head` also counts system messages that stand before the exchange.
+        fits = all(
+            part.total - part.head + sized.head <= self._limits.max_length for part in measured
+        )
         if not fits or sum(targets) != exchange.targets:
             return None
         return [messages for messages, count in zip(made, targets, strict=True) if count]

@@ -55,7 +55,7 @@ def unknown_schema(value: Any) -> str | None:
     """
     if not isinstance(value, dict):
         return f"a row must be an object, not {_kind(value)}"
-    turns = value.get("messages", value.get("conversations"))
+    turns = _either(value, "messages", "conversations")
     if not isinstance(turns, list):
         return "no list 'messages' or 'conversations'"
     return None if turns else "the list of messages is empty"
@@ -151,7 +151,7 @@ def parse(
 def _conversation(row: RawRow, names: Mapping[str, str]) -> Conversation:
     value = row.value
     _require(unknown_schema.id, unknown_schema(value))
-    turns = value["messages"] if "messages" in value else value["conversations"]
+    turns = _either(value, "messages", "conversations")
     messages = [_message(turn, names, place) for place, turn in enumerate(turns, 1)]
     tools = _tools(value.get("tools"))
     for turn in turns:
@@ -172,11 +172,11 @@ def _conversation(row: RawRow, names: Mapping[str, str]) -> Conversation:
 def _message(turn: Any, names: Mapping[str, str], place: int) -> Message:
     if not isinstance(turn, dict):
         raise Malformed(unknown_schema.id, f"message {place} is {_kind(turn)}, not an object")
-    called: Any = turn.get("role", turn.get("from"))
+    called: Any = _either(turn, "role", "from")
     role = names.get(called) if isinstance(called, str) else None
     if role is None:
         raise Malformed(unknown_role.id, f"message {place}: {unknown_role(called, names)}")
-    content = turn.get("content", turn.get("value"))
+    content = _either(turn, "content", "value")
     if not isinstance(content, str):  # the usual case first: this runs for every message
         content = _text(content, place)
     calls: tuple[ToolCall, ...] = ()
@@ -196,6 +196,12 @@ def _message(turn: Any, names: Mapping[str, str], place: int) -> Message:
         trained=weight != 0,
         part=tuple(part) if part else None,
     )
+
+
+def _either(value: Mapping[str, Any], name: str, other: str) -> Any:
+    """The field of one schema, or of the other where it is missing or null."""
+    found = value.get(name)
+    return value.get(other) if found is None else found
 
 
 def _text(content: Any, place: int | None = None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import gzip
 import io
+import os
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from glmprep.records import Origin, RawRow, Rejection
 
 SAMPLE = "sample:"
 """Before the name of a sample that ships with this package: real conversations to try things on."""
+REJECTS = "rejects.jsonl"
 SUFFIXES = (".jsonl", ".json", ".ndjson")
 COMPRESSED = (".gz", ".zst")
 MAX_LINE_BYTES = 32 << 20
@@ -88,7 +90,10 @@ def read(paths: Sequence[str]) -> Iterator[RawRow | Rejection]:
 
 
 def find(paths: Sequence[str]) -> list[str]:
-    """The data files that `paths` name; raises InputError where a path names none."""
+    """The data files that `paths` name, each once; raises InputError where a path names none.
+
+    A folder stands for all data files in it and below, without lists of rejected rows.
+    """
     found: list[str] = []
     for path in paths:
         if path == "-" and path in found:
@@ -98,7 +103,7 @@ def find(paths: Sequence[str]) -> list[str]:
         elif path.startswith(SAMPLE):
             raise InputError(f"{path}: no such sample; there are {', '.join(samples())}")
         elif Path(path).is_dir():
-            files = sorted(str(p) for p in Path(path).iterdir() if p.is_file() and _is_data(p))
+            files = sorted(str(p) for p in Path(path).rglob("*") if p.is_file() and _is_data(p))
             if not files:
                 raise InputError(f"{path}: no data files ({', '.join(SUFFIXES)}, .gz or .zst)")
             found += files
@@ -110,7 +115,10 @@ def find(paths: Sequence[str]) -> list[str]:
     for path in found:
         if path.encode("utf-8", "replace").decode() != path:
             raise InputError(f"{path}: the file's name is not UTF-8; rename it")
-    return found
+    files: dict[str, str] = {}
+    for path in found:
+        files.setdefault(os.path.realpath(path), path)
+    return list(files.values())
 
 
 def _is_readable(path: Path) -> bool:
@@ -139,7 +147,7 @@ def _is_data(path: Path) -> bool:
     name = path.name
     for suffix in COMPRESSED:
         name = name.removesuffix(suffix)
-    return name.endswith(SUFFIXES)
+    return name.endswith(SUFFIXES) and not name.endswith(REJECTS)
 
 
 def _open(path: str) -> io.BufferedReader:

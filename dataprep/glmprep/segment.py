@@ -102,7 +102,7 @@ def segment(
         file.writelines(run.lines())
         assert run.counts.balances, f"targets were lost or doubled: {run.counts}"
         if not run.counts.whole + run.counts.segments:
-            raise InputError(f"{', '.join(paths)}: no row can be trained on; see glmprep audit")
+            raise InputError(run.intake.nothing_left(max_length=limits.max_length))
     write_atomically(rejects_path(output), reject_lines(run.intake.rejections))
     return Result(counts=run.counts, rejections=run.intake.rejections, findings=run.findings())
 
@@ -135,7 +135,8 @@ class _Run:
         dropped = 0
         if self.split and self.split.shortened:
             dropped = self.split.dropped_tokens
-            self.intake.hit(prompt_shortened, self.split.shortened, self.split.shortened, [])
+            count = len(self.split.shortened)
+            self.intake.hit(prompt_shortened, count, count, self.split.shortened)
         return self.intake.findings(max_length=self.limits.max_length, dropped_tokens=dropped)
 
     def _lines(self, sized: Sized) -> Iterator[bytes]:

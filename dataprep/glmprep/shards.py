@@ -114,7 +114,9 @@ class Manifest:
 class ShardWriter:
     """Writes rows into a folder; the folder counts as complete only after `finish`.
 
-    Raises UsageError when the folder holds something already and `overwrite` is not set.
+    Earlier shards stay until the first new rows are there to be written, so that bad input costs
+    nothing. Raises UsageError when the folder holds shards and `overwrite` is not set, or anything
+    else.
     """
 
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
@@ -122,12 +124,13 @@ class ShardWriter:
         self.files: list[dict[str, Any]] = []
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder}: is a file; name a folder")
-        if folder.exists() and any(folder.iterdir()):
-            self._clear(overwrite)
         folder.mkdir(parents=True, exist_ok=True)
+        self._earlier = self._find_earlier(overwrite)
 
     def write(self, rows: Rows) -> None:
         """Write one Parquet file with these rows."""
+        while self._earlier:
+            self._earlier.pop(0).unlink(missing_ok=True)
         name = f"shard-{len(self.files):05d}.parquet"
         path = self.folder / name
         pq.write_table(
@@ -161,8 +164,8 @@ class ShardWriter:
         write_atomically(self.folder / MANIFEST, orjson.dumps(_as_dict(made), option=_JSON_STYLE))
         return made
 
-    def _clear(self, overwrite: bool) -> None:
-        """Remove an earlier run's files, the manifest first so that no half of it looks whole."""
+    def _find_earlier(self, overwrite: bool) -> list[Path]:
+        """An earlier run's files, the manifest first so that no half of it ever looks whole."""
         shards = [self.folder / MANIFEST, *sorted(self.folder.glob("shard-*.parquet"))]
         ours = [*shards, self.folder / "rejects.jsonl", *sorted(self.folder.glob("*.tmp"))]
         foreign = sorted(p for p in self.folder.iterdir() if p not in ours)
@@ -170,8 +173,7 @@ class ShardWriter:
             raise UsageError(f"{self.folder}: holds {foreign[0].name}; name an empty folder")
         if not overwrite and any(path.exists() for path in shards):
             raise UsageError(f"{self.folder}: holds shards already; pass --overwrite")
-        for path in ours:
-            path.unlink(missing_ok=True)
+        return [path for path in ours if path.name != "rejects.jsonl"]
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -184,7 +186,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder}: no such shard folder")
     if not path.exists():
         raise IncompleteShards(
-            f"{folder}: no {MANIFEST}, so its writing was not finished; run glmprep bucket again"
+            f"{folder}: no {MANIFEST}: not a folder of glmprep bucket, or its writing was not "
+            "finished; run it again"
         )
     try:
         data = orjson.loads(path.read_bytes())

@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 import pytest
 from glmprep.errors import InputError
-from glmprep.read import MAX_LINE_BYTES, read, samples
+from glmprep.read import MAX_LINE_BYTES, find, read, samples
 from glmprep.records import RawRow, Rejection
 
 VALUES = [{"a": 1}, {"b": "文"}, {"c": [None]}]
@@ -166,3 +166,12 @@ def test_a_line_of_100_megabytes_is_passed_over_in_bounded_memory(tmp_path: Path
     rules, grown = ran.stdout.rsplit(" ", 1)
     assert rules == "['DF003', '', '', '']"
     assert int(grown) < 90
+
+
+def test_a_folder_is_read_with_all_below_it_and_each_file_once(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.jsonl", "sub/b.jsonl", "a.jsonl.rejects.jsonl", "notes.txt"):
+        (tmp_path / name).write_text("{}\n")
+    found = find([str(tmp_path), str(tmp_path / "a.jsonl"), str(tmp_path / "*.jsonl")])
+    names = [str(Path(path).relative_to(tmp_path)) for path in found]
+    assert names == ["a.jsonl", "sub/b.jsonl", "a.jsonl.rejects.jsonl"]

@@ -180,6 +180,23 @@ def test_overlap_replays_whole_exchanges_with_weight_0(
     assert [line["id"] for line in lines] == [f"chat#{i}" for i in range(len(lines))]
 
 
+@pytest.mark.parametrize("overlap", [0, 2])
+def test_a_system_message_in_the_middle_stands_before_all_that_follows(
+    family: Family, tokenizer: Tokenizer, tmp_path: Path, overlap: int
+) -> None:
+    order = Message(role="system", content="From now on answer in French.")
+    turns = [("user", "How are you? " * 8), ("assistant", "Fine, thank you. " * 8)]
+    conversation = chat(*turns, order, *turns, *turns)
+    limits = Limits(max_length=110, overlap=overlap, context_tokens=60)
+    result, segments = run(tmp_path, [conversation], family, tokenizer, limits)
+    assert result.counts.targets_out == result.counts.targets_in
+    for later in segments[1:]:
+        assert [m.content for m in later.messages].count(order.content) == 1
+        trained = [m.role == "assistant" and m.trained for m in later.messages]
+        assert trained.index(True) > [m.content for m in later.messages].index(order.content)
+    assert len(segments) == 3
+
+
 def test_without_overlap_nothing_is_replayed(
     family: Family, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
@@ -257,6 +274,9 @@ def test_a_shortened_prompt_is_counted_once_and_keeps_its_end(
     )
     found = [finding for finding in result.findings if finding.rule == "DL005"]
     assert [finding.data["count"] for finding in found] == [1]
+    assert [example.where.endswith("chats.jsonl:1 message 1") for example in found[0].examples] == [
+        True
+    ]
     kept = parts[0].messages[0].content
     assert prompt.endswith(kept)
     dropped = len(tokenizer.encode("\n" + prompt)) - len(tokenizer.encode(kept)) - 1

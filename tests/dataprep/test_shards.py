@@ -162,7 +162,12 @@ def test_an_output_folder_is_never_overwritten_unasked(
         make(data, output, family, tokenizer)
     with pytest.raises(InputError, match="no such file"):  # not even when the input is mistyped
         make(f"{data}x", output, family, tokenizer, overwrite=True)
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "no chat"}\n')
+    with pytest.raises(InputError, match="no row can be trained on"):  # nor when it is no chat
+        make(str(bad), output, family, tokenizer, overwrite=True)
     assert (output / "manifest.json").read_bytes() == before
+    assert not verify(output).findings
     make(data, output, family, tokenizer, overwrite=True)
     (output / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match=r"holds notes\.txt"):

@@ -59,13 +59,14 @@ def header_too_long(max_length: int) -> pl.Expr:
     return tokens >= max_length
 
 
-@rule("DL005", Severity.INFO)
+@rule("DL005", Severity.WARNING)
 def prompt_shortened(max_length: int) -> pl.Expr:
     """A long prompt was cut before its answer.
 
     Evidence: prompts longer than {max_length} tokens allow: {count}; {dropped_tokens} of their
     tokens stay out, and the part nearest to the answer was kept.
-    Why: every answer is trained once, with as much of its prompt before it as fits.
+    Why: every answer is trained once, with as much of its prompt before it as fits; what the answer
+    rests on may have stood in the part that stays out.
     Fix: raise --max-length, or pass --on-overflow quarantine to set such exchanges aside.
     """
     return tokens > max_length
