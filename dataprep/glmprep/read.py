@@ -115,10 +115,10 @@ def find(paths: Sequence[str]) -> list[str]:
     for path in found:
         if path.encode("utf-8", "replace").decode() != path:
             raise InputError(f"{path}: the file's name is not UTF-8; rename it")
-    files: dict[str, str] = {}
+    once: dict[str, str] = {}
     for path in found:
-        files.setdefault(os.path.realpath(path), path)
-    return list(files.values())
+        once.setdefault(os.path.realpath(path), path)
+    return list(once.values())
 
 
 def _is_readable(path: Path) -> bool:

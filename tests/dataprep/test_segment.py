@@ -274,9 +274,8 @@ def test_a_shortened_prompt_is_counted_once_and_keeps_its_end(
     )
     found = [finding for finding in result.findings if finding.rule == "DL005"]
     assert [finding.data["count"] for finding in found] == [1]
-    assert [example.where.endswith("chats.jsonl:1 message 1") for example in found[0].examples] == [
-        True
-    ]
+    (example,) = found[0].examples
+    assert example.where.endswith("chats.jsonl:1 message 1")
     kept = parts[0].messages[0].content
     assert prompt.endswith(kept)
     dropped = len(tokenizer.encode("\n" + prompt)) - len(tokenizer.encode(kept)) - 1
