@@ -186,8 +186,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder}: no such shard folder")
     if not path.exists():
         raise IncompleteShards(
-            f"{folder}: no {MANIFEST}: not a folder of glmprep bucket, or its writing was not "
-            "finished; run it again"
+            f"{folder}: no {MANIFEST}: not a shard folder, or its writing was not finished; "
+            "run glmprep bucket again"
         )
     try:
         data = orjson.loads(path.read_bytes())
