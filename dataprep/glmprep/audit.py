@@ -18,6 +18,7 @@ from glmprep.records import Rejection
 from glmprep.rules.lengths import no_labels, too_long
 from glmprep.rules.sets import exact_duplicate
 from glmprep.sized import require_room
+from glmprep.table import digests
 from glmprep.tokenizer import Tokenizer
 
 LIMITS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -113,7 +114,7 @@ def audit(
                     "turns": [len(c.messages) for c in batch.conversations],
                     "tokens": tokens.lengths,
                     "supervised": tokens.supervised,
-                    "digest": batch.digests,
+                    "digest": digests(batch.conversations, batch.messages),
                 },
                 schema=SCHEMA,
             )

@@ -16,7 +16,7 @@ from glmprep.parse import parse
 from glmprep.read import find, read
 from glmprep.records import Conversation, Rejection
 from glmprep.rules.format import FORMAT_RULES, special_token_text
-from glmprep.table import digests, message_table
+from glmprep.table import message_table
 
 BATCH = 1024
 EXAMPLES = 5
@@ -24,10 +24,10 @@ EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Sound conversations, and a hash of each by which equal ones are found in this run."""
+    """Sound conversations, and their message table (see `glmprep.table`)."""
 
     conversations: Sequence[Conversation]
-    digests: Sequence[int]
+    messages: pl.DataFrame
 
 
 class Intake:
@@ -131,10 +131,9 @@ class Intake:
             ]
             self.hit(rule, hits.height, hits["row"].n_unique(), examples)
         self.rejections += [rejected[row] for row in sorted(rejected)]
-        sound = [row for row in range(len(parsed)) if row not in rejected]
-        keys = digests(parsed, messages).to_list()
+        sound = [one for row, one in enumerate(parsed) if row not in rejected]
         return Batch(
-            conversations=[parsed[row] for row in sound], digests=[keys[row] for row in sound]
+            conversations=sound, messages=messages.filter(~pl.col("row").is_in(list(rejected)))
         )
 
     def _flags(self) -> dict[str, pl.Expr]:
