@@ -38,11 +38,13 @@ def run_audit(data: str) -> dict[str, Any]:
     """Check and measure all rows."""
     from glmprep import families, tokenizer
     from glmprep.audit import audit
+    from glmprep.source import Source
 
+    source = Source(paths=[data], roles=ROLES)
     vocabulary = tokenizer.load()
     family = families.load("auto", vocabulary)
     begin = time.perf_counter()
-    result = audit([data], family=family, tokenizer=vocabulary, max_length=2048, roles=ROLES)
+    result = audit(source, family=family, tokenizer=vocabulary, max_length=2048)
     seconds = time.perf_counter() - begin
     tokens = int(result.lengths.conversations.sum())
     return {"seconds": seconds, "rows": result.rows, "tokens": tokens}
@@ -52,17 +54,18 @@ def run_bucket(data: str, layout: Any = "buckets") -> dict[str, Any]:
     """Check, label, arrange and write all rows."""
     from glmprep import families, tokenizer
     from glmprep.bucket import Config, bucket
+    from glmprep.source import Source
 
     vocabulary = tokenizer.load()
     family = families.load("auto", vocabulary)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         result = bucket(
-            [data],
+            Source(paths=[data], roles=ROLES),
             Path(folder),
             family=family,
             tokenizer=vocabulary,
-            config=Config(layout=layout, max_length=2048, roles=ROLES),
+            config=Config(layout=layout, max_length=2048),
         )
         seconds = time.perf_counter() - begin
     ledger = result.ledger

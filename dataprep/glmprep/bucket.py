@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from glmprep.records import Conversation, Rejection
 from glmprep.rules.lengths import no_labels, too_long
 from glmprep.shards import Manifest, Rows, ShardWriter
 from glmprep.sized import require_room
+from glmprep.source import Source
 from glmprep.spool import Spool
 from glmprep.tokenizer import Tokenizer, describe
 
@@ -41,7 +42,6 @@ class Config:
     tokens_per_batch: int = 0
     buckets: int = 8
     seed: int = 0
-    roles: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.buckets < 1:
@@ -90,7 +90,7 @@ class Result:
 
 
 def bucket(
-    paths: Sequence[str],
+    source: Source,
     output: Path,
     *,
     family: Family,
@@ -98,12 +98,12 @@ def bucket(
     config: Config,
     overwrite: bool = False,
 ) -> Result:
-    """Write shards of all sound conversations of `paths` into the folder `output`.
+    """Write shards of all sound conversations of `source` into the folder `output`.
 
     Raises InputError when no conversation is left, UsageError for a limit that nothing fits in.
     """
     require_room(config.max_length, family)
-    intake = Intake(paths, special_tokens=list(tokenizer.added), roles=config.roles)
+    intake = Intake(source, family=family, special_tokens=list(tokenizer.added))
     ledger = Ledger()
     writer = ShardWriter(output, overwrite=overwrite)
     with Spool(output) as spool:
@@ -131,7 +131,7 @@ def bucket(
         added_tokens=[],
         buckets=_bucket_sizes(plan),
         seed=config.seed,
-        config=asdict(config),
+        config={**asdict(config), **source.settings()},
         ledger=ledger.as_json(),
     )
     return Result(
@@ -162,7 +162,7 @@ def _tokenized(
 ) -> Iterator[str]:
     """Tokenize all batches into the spool; yields the id of each conversation that is kept."""
     for batch in intake.batches():
-        conversations = batch.conversations
+        conversations = batch.rows
         if not conversations:
             continue
         tokens = tokenize(conversations, family, tokenizer)

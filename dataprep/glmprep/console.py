@@ -159,7 +159,10 @@ def run(group: click.Group) -> NoReturn:
         sys.exit(error.exit_status)
     except (KeyboardInterrupt, click.Abort):
         click.echo(f"{group.name}: stopped", err=True)
-        sys.exit(130)
+        sys.stdout.flush()
+        # At once: where the interrupt hit code that was made from a string, as dataclasses are,
+        # Python would end in the signal rather than in the status that is asked for here.
+        os._exit(130)
     except BrokenPipeError:
         # Whoever read our output went away (`| head`); keep the exit from failing over it too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,11 +11,15 @@ from typing import Any
 import orjson
 import polars as pl
 
-from glmprep.findings import RULES, Example, Finding, Rule, Severity
+from glmprep import policy
+from glmprep.collect import Hit
+from glmprep.families import Family
+from glmprep.findings import RULES, Example, Finding, Number, Rule, Severity
 from glmprep.parse import parse
 from glmprep.read import find, read
 from glmprep.records import Conversation, Rejection
-from glmprep.rules.format import FORMAT_RULES, special_token_text
+from glmprep.rules.format import FORMAT_RULES, MessageRule, special_token_text
+from glmprep.source import Source
 from glmprep.table import message_table
 
 BATCH = 1024
@@ -24,44 +28,54 @@ EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Sound conversations, and their message table (see `glmprep.table`)."""
+    """Sound conversations with their message table (see `glmprep.table`), and what is trained.
+
+    `rows` are the conversations as the family trains them, mostly themselves (see `Family.rows`);
+    `row_of` holds for each of them the place of its conversation in `conversations`.
+    """
 
     conversations: Sequence[Conversation]
     messages: pl.DataFrame
+    rows: Sequence[Conversation]
+    row_of: Sequence[int]
 
 
 class Intake:
     """One pass over the data; counts what came in, what was rejected and which rules fired.
 
     `rows` counts rows read; each ends as a conversation of a batch or as one rejection. `files`
-    are what the paths name; InputError is raised at once where one of them names nothing. With
-    `keep_flags`, `flags` collects for each message where it is, its measures, and for each rule on
-    the form whether it fired.
+    are what the paths name; InputError is raised at once where one of them names nothing. `rules`
+    are checked on every message. With `keep_flags`, `flags` collects for each message where it is,
+    its measures, and for each rule whether it fired.
     """
 
     def __init__(
         self,
-        paths: Sequence[str],
+        source: Source,
         *,
+        family: Family,
         special_tokens: Sequence[str],
-        roles: Mapping[str, str] | None = None,
+        rules: Sequence[MessageRule] = FORMAT_RULES,
         keep_flags: bool = False,
     ) -> None:
-        self.paths = paths
-        self.files = find(paths)
+        self.paths = source.paths
+        self.files = find(source.paths)
         self.rows = 0
         self.messages = 0
         self.rejections: list[Rejection] = []
         self.flags: list[pl.DataFrame] | None = [] if keep_flags else None
-        self._roles = roles
+        self._source = source
+        self._family = family
+        self._rules = rules
         self._special_tokens = special_tokens
         self._messages_hit: Counter[str] = Counter()
         self._rows_hit: Counter[str] = Counter()
         self._examples: dict[str, list[Example]] = {}
+        self._data: dict[str, dict[str, str | Number]] = {}
 
     def batches(self) -> Iterator[Batch]:
         """The sound conversations in order."""
-        stream = parse(read(self.files), self._roles)
+        stream = parse(read(self.files), self._source.roles)
         while chunk := list(islice(stream, BATCH)):
             self.rows += len(chunk)
             parsed = []
@@ -69,7 +83,7 @@ class Intake:
                 if isinstance(item, Rejection):
                     self.reject(item)
                 else:
-                    parsed.append(item)
+                    parsed.append(policy.apply(item, self._source.train_on))
             if parsed:
                 yield self._check(parsed)
 
@@ -77,14 +91,16 @@ class Intake:
         """Take a row out, here or in a later stage, with its rule and reason."""
         self.rejections.append(rejection)
         example = Example(where=str(rejection.origin), excerpt=rejection.reason)
-        self.hit(RULES[rejection.rule], 1, 1, [example])
+        self.hit(Hit(rule=RULES[rejection.rule], count=1, rows=1, examples=[example]))
 
-    def hit(self, rule: Rule[Any], count: int, rows: int, examples: Sequence[Example]) -> None:
-        """Note that a rule fired `count` times in `rows` conversations."""
-        self._messages_hit[rule.id] += count
-        self._rows_hit[rule.id] += rows
-        kept = self._examples.setdefault(rule.id, [])
-        kept += examples[: EXAMPLES - len(kept)]
+    def hit(self, hit: Hit) -> None:
+        """Note that a rule fired."""
+        rule = hit.rule.id
+        self._messages_hit[rule] += hit.count
+        self._rows_hit[rule] += hit.rows
+        self._data.setdefault(rule, {}).update(hit.data)
+        kept = self._examples.setdefault(rule, [])
+        kept += hit.examples[: EXAMPLES - len(kept)]
 
     def findings(self, **data: Any) -> list[Finding]:
         """One finding per rule that fired; `data` is what the texts name beside the counts."""
@@ -95,7 +111,7 @@ class Intake:
                 examples=tuple(self._examples[rule_id]),
                 count=self._messages_hit[rule_id],
                 rows=self._rows_hit[rule_id],
-                **data,
+                **{**data, **self._data[rule_id]},
             )
             for rule_id in sorted(self._messages_hit)
         ]
@@ -119,7 +135,7 @@ class Intake:
         if self.flags is not None:
             self.flags.append(_measures(parsed, messages, flags))
         rejected: dict[int, Rejection] = {}
-        for rule in FORMAT_RULES:
+        for rule in self._rules:
             hits = flags.filter(pl.col(rule.id)).select("row", "turn", "content")
             if hits.is_empty():
                 continue
@@ -129,17 +145,22 @@ class Intake:
             examples = [
                 _example(parsed[r], turn, text) for r, turn, text in hits.head(EXAMPLES).rows()
             ]
-            self.hit(rule, hits.height, hits["row"].n_unique(), examples)
+            rows = hits["row"].n_unique()
+            self.hit(Hit(rule=rule, count=hits.height, rows=rows, examples=examples))
         self.rejections += [rejected[row] for row in sorted(rejected)]
         sound = [one for row, one in enumerate(parsed) if row not in rejected]
+        grown = [self._family.rows(conversation) for conversation in sound]
         return Batch(
-            conversations=sound, messages=messages.filter(~pl.col("row").is_in(list(rejected)))
+            conversations=sound,
+            messages=messages.filter(~pl.col("row").is_in(list(rejected))),
+            rows=[row for group in grown for row in group],
+            row_of=[place for place, group in enumerate(grown) for _ in group],
         )
 
     def _flags(self) -> dict[str, pl.Expr]:
         return {
             rule.id: rule(self._special_tokens) if rule is special_token_text else rule()
-            for rule in FORMAT_RULES
+            for rule in self._rules
         }
 
 

@@ -62,7 +62,8 @@ def tokenize(
     """Ids and mask of a batch of conversations.
 
     Header tokens and closing stops are trained where they follow a trained piece that ends its
-    turn: that is how the model learns to stop. Anything else but a trained turn's text is context.
+    turn: that is how the model learns to stop. Tokens inside a turn are trained with it. Anything
+    else but a trained turn's text is context.
     """
     pieces = [family.pieces(conversation) for conversation in conversations]
     flat = [piece for group in pieces for piece in group]
@@ -97,9 +98,9 @@ def tokenize(
     headed = columns.has_header
     teaches = columns.trained & columns.ends
     ids[start[headed]] = columns.header[headed]
-    mask[start[headed]] = _after(teaches, row)[headed] & np.isin(
-        columns.header[headed], list(family.stops)
-    )
+    inner = columns.inner & columns.trained
+    stops = _after(teaches, row) & np.isin(columns.header, list(family.stops))
+    mask[start[headed]] = (stops | inner)[headed]
     closed = closing != NO_TOKEN
     ids[offsets[1:][closed] - 1] = closing[closed]
     last = np.cumsum(counts)[closed] - 1
@@ -115,7 +116,7 @@ def tokenize(
         end=end,
         trained=columns.trained,
         stopped=stopped,
-        targets=columns.trained * text_lengths + stopped,
+        targets=columns.trained * text_lengths + inner + stopped,
     )
 
 
@@ -142,6 +143,7 @@ class _Columns:
     turn: Int64
     trained: Bool
     ends: Bool
+    inner: Bool
 
     @property
     def has_header(self) -> Bool:
@@ -155,6 +157,7 @@ class _Columns:
             turn=np.fromiter((p.turn for p in pieces), np.int64, count),
             trained=np.fromiter((p.trained for p in pieces), np.bool_, count),
             ends=np.fromiter((p.ends for p in pieces), np.bool_, count),
+            inner=np.fromiter((p.inner for p in pieces), np.bool_, count),
         )
 
 

@@ -193,7 +193,7 @@ def _message(turn: Any, names: Mapping[str, str], place: int) -> Message:
         role=_as_role(role),
         content=content,
         tool_calls=calls,
-        trained=weight != 0,
+        untrained="weight" if weight == 0 else None,
         part=tuple(part) if part else None,
     )
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
+Untrained = Literal["weight", "policy", "context", "elsewhere"]
+"""Why a turn is not trained: the data says so ("weight": 0), `--train-on` does, it is replayed
+before a segment, or another row of the same conversation trains it."""
 ROLES: frozenset[str] = frozenset(get_args(Role))
 
 
@@ -63,14 +66,16 @@ class ToolCall:
 class Message:
     """One turn.
 
-    `trained` is False for a turn with `"weight": 0`. `part` is (i, n) for the i-th (from 0) of the
-    n pieces of a turn that was cut; only its last piece ends in a stop token.
+    `reasoning` is what the assistant thinks before it speaks. `untrained` says why the turn is not
+    trained, None where it is. `part` is (i, n) for the i-th (from 0) of the n pieces of a turn that
+    was cut; only its last piece ends in a stop token.
     """
 
     role: Role
     content: str = ""
+    reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
-    trained: bool = True
+    untrained: Untrained | None = None
     part: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -78,6 +83,13 @@ class Message:
             raise ValueError(f"part {self.part} is not (i, n) with 0 <= i < n")
         if self.tool_calls and self.role != "assistant":
             raise ValueError(f"a tool call by '{self.role}'")
+        if self.reasoning and self.role != "assistant":
+            raise ValueError(f"reasoning by '{self.role}'")
+
+    @property
+    def trained(self) -> bool:
+        """Whether the turn is to be trained where the assistant speaks."""
+        return self.untrained is None
 
     @property
     def begins(self) -> bool:

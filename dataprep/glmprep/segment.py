@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from glmprep import canonical
+from glmprep.collect import Hit
 from glmprep.errors import InputError, UsageError
 from glmprep.families import Family
 from glmprep.files import replacing, write_atomically
@@ -18,6 +19,7 @@ from glmprep.overflow import OverflowSplitter
 from glmprep.records import Rejection
 from glmprep.rules.lengths import exchange_too_long, header_too_long, prompt_shortened
 from glmprep.sized import CLOSING, Limits, Sized, require_room, size
+from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
 
 OnOverflow = Literal["split", "quarantine"]
@@ -68,23 +70,22 @@ class Result:
 
 
 def segment(
-    paths: Sequence[str],
+    source: Source,
     output: Path,
     *,
     family: Family,
     tokenizer: Tokenizer,
     limits: Limits,
     on_overflow: OnOverflow,
-    roles: dict[str, str] | None = None,
 ) -> Result:
-    """Write the conversations of `paths` as canonical JSON Lines in which each row fits.
+    """Write the conversations of `source` as canonical JSON Lines in which each row fits.
 
     Conversations that fit are written as they are; what was rejected goes to a file beside the
     output. Raises UsageError for a limit that nothing fits in or an output that is an input,
     InputError when no conversation is left.
     """
     require_room(limits.max_length, family)
-    intake = Intake(paths, special_tokens=list(tokenizer.added), roles=roles)
+    intake = Intake(source, family=family, special_tokens=list(tokenizer.added))
     if output.exists() and not output.is_file():
         raise UsageError(f"{output}: is a folder or a device; name a file")
     if output.exists() and any(
@@ -126,7 +127,7 @@ class _Run:
     def lines(self) -> Iterator[bytes]:
         """The lines of the output."""
         for batch in self.intake.batches():
-            for sized in size(batch.conversations, self.family, self.tokenizer):
+            for sized in size(batch.rows, self.family, self.tokenizer):
                 yield from self._lines(sized)
         self.counts.rows = self.intake.rows
 
@@ -136,7 +137,8 @@ class _Run:
         if self.split and self.split.shortened:
             dropped = self.split.dropped_tokens
             count = len(self.split.shortened)
-            self.intake.hit(prompt_shortened, count, count, self.split.shortened)
+            shown = self.split.shortened
+            self.intake.hit(Hit(rule=prompt_shortened, count=count, rows=count, examples=shown))
         return self.intake.findings(max_length=self.limits.max_length, dropped_tokens=dropped)
 
     def _lines(self, sized: Sized) -> Iterator[bytes]:

@@ -79,7 +79,10 @@ def size(
 
 def context(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The same messages as context: none of them is trained."""
-    return tuple(replace(message, trained=False) for message in messages)
+    return tuple(
+        message if message.untrained else replace(message, untrained="context")
+        for message in messages
+    )
 
 
 def _by_turn(

@@ -11,7 +11,7 @@ import numpy as np
 from glmprep import canonical
 from glmprep.families import Family
 from glmprep.labels import TokenBatch, tokenize
-from glmprep.records import Conversation, Message, Origin, Role, ToolCall
+from glmprep.records import Conversation, Message, Origin, Role, ToolCall, Untrained
 from glmprep.shards import Rows
 from glmprep.tokenizer import Tokenizer
 from hypothesis import Phase, settings
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 no_shrinking = settings(deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 """For properties whose examples take long: show the first counterexample as it is."""
+UNTRAINED: tuple[Untrained | None, ...] = (None, "weight")
 NOWHERE = Origin("test.jsonl", 1)
 FRAGMENTS = (
     "今天天气怎么样？",
@@ -71,14 +72,22 @@ def conversations(draw: st.DrawFn, name: str = "chat", longest: int = 12) -> Con
     if draw(st.booleans()):
         messages.append(Message(role="system", content=draw(texts(2))))
     if draw(st.integers(0, 9)) == 0:
-        messages.append(Message(role="assistant", content="您好！", trained=draw(st.booleans())))
+        messages.append(
+            Message(
+                role="assistant",
+                content="您好！",
+                untrained=draw(st.sampled_from(UNTRAINED)),
+            )
+        )
     for _ in range(draw(st.integers(1, 4))):
         messages.append(Message(role="user", content=draw(text)))
         if draw(st.integers(0, 9)) == 0:
             messages.append(Message(role="system", content="Now be brief."))
         for _ in range(draw(st.sampled_from((0, 0, 0, 1, 2)))):
             messages += draw(_tool_round(text))
-        messages.append(Message(role="assistant", content=draw(text), trained=draw(_often())))
+        messages.append(
+            Message(role="assistant", content=draw(text), untrained=draw(_seldom_untrained()))
+        )
         if draw(st.integers(0, 9)) == 0:
             messages.append(Message(role="system", content="Change of plan."))
     match draw(st.sampled_from(("answer", "answer", "question", "call"))):
@@ -97,8 +106,8 @@ def conversations(draw: st.DrawFn, name: str = "chat", longest: int = 12) -> Con
     return Conversation(id=name, messages=tuple(messages), tools=tools, origin=NOWHERE)
 
 
-def _often() -> st.SearchStrategy[bool]:
-    return st.sampled_from((True, True, True, False))
+def _seldom_untrained() -> st.SearchStrategy[Untrained | None]:
+    return st.sampled_from((None, None, None, "weight"))
 
 
 @st.composite
@@ -107,7 +116,12 @@ def _tool_round(draw: st.DrawFn, text: st.SearchStrategy[str]) -> list[Message]:
     calls = tuple(ToolCall(name="look_up", arguments=json.dumps({"key": key})) for key in keys)
     said = draw(st.sampled_from(("", "")) | text)
     results = [Message(role="tool", content=draw(text)) for _ in calls]
-    answer = Message(role="assistant", content=said, tool_calls=calls, trained=draw(_often()))
+    answer = Message(
+        role="assistant",
+        content=said,
+        tool_calls=calls,
+        untrained=draw(_seldom_untrained()),
+    )
     return [answer, *results]
 
 

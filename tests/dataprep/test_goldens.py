@@ -40,7 +40,7 @@ CHATS: dict[str, Conversation] = {
     ),
     "weight-0": chat(
         ("user", "hi"),
-        Message(role="assistant", content="A bad answer.", trained=False),
+        Message(role="assistant", content="A bad answer.", untrained="weight"),
         ("user", "again"),
         ("assistant", "A good answer."),
     ),
@@ -49,8 +49,8 @@ CHATS: dict[str, Conversation] = {
         Message(role="assistant", content="Once upon a time.", part=(0, 2)),
     ),
     "last-piece-of-a-cut-turn": chat(
-        Message(role="user", content="Tell a story.", trained=False),
-        Message(role="assistant", content="Once upon a time.", part=(0, 2), trained=False),
+        Message(role="user", content="Tell a story.", untrained="weight"),
+        Message(role="assistant", content="Once upon a time.", part=(0, 2), untrained="weight"),
         Message(role="assistant", content=" The end.", part=(1, 2)),
     ),
     "last-piece-without-the-one-before": chat(

@@ -13,6 +13,7 @@ import pytest
 from glmprep import families, tokenizer
 from glmprep.audit import Result, audit
 from glmprep.errors import UsageError
+from glmprep.source import Source
 
 # Its own imports and pandas' warn of things that are not ours to change.
 pytestmark = [
@@ -29,7 +30,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Result:
     data.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in rows))
     vocabulary = tokenizer.load()
     family = families.load("auto", vocabulary)
-    return audit([str(data)], family=family, tokenizer=vocabulary, keep_flags=True)
+    return audit(Source(paths=[str(data)]), family=family, tokenizer=vocabulary, keep_flags=True)
 
 
 def test_the_flags_name_each_message_and_the_rules_that_fired_there(audited: Result) -> None:

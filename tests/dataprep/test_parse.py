@@ -72,7 +72,7 @@ def test_a_conversation_that_is_written_is_read_back_the_same(conversation: Conv
 
 def test_weights_and_parts_are_read_back() -> None:
     pieces = [Message(role="assistant", content=c, part=(i, 2)) for i, c in enumerate("ab")]
-    context = Message(role="assistant", content="x", trained=False)
+    context = Message(role="assistant", content="x", untrained="weight")
     whole = chat(("user", "a"), context, ("user", "b"), *pieces)
     assert sound(orjson.loads(canonical.line(whole))).messages == whole.messages
 

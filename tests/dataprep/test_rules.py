@@ -12,6 +12,7 @@ from glmprep import audit
 from glmprep.families import Family
 from glmprep.findings import RULES, Finding, Severity, rule
 from glmprep.rules import lengths
+from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
 
 USER = {"role": "user", "content": "hi"}
@@ -90,7 +91,10 @@ def fired(
     other = row(USER, {**ANSWER, "content": "a sound one"})
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([*lines, other]))
     result = audit.audit(
-        [str(tmp_path / "a.jsonl")], family=family, tokenizer=tokenizer, max_length=20
+        Source(paths=[str(tmp_path / "a.jsonl")]),
+        family=family,
+        tokenizer=tokenizer,
+        max_length=20,
     )
     return {finding.rule: finding for finding in result.findings}
 
@@ -142,7 +146,8 @@ def test_a_conversation_with_an_error_is_rejected_and_one_with_a_warning_goes_on
 ) -> None:
     lines = [row(USER, USER, ANSWER), row(USER, ANSWER, USER), SOUND]
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
-    result = audit.audit([str(tmp_path / "a.jsonl")], family=family, tokenizer=tokenizer)
+    source = Source(paths=[str(tmp_path / "a.jsonl")])
+    result = audit.audit(source, family=family, tokenizer=tokenizer)
     assert result.table["where"].to_list() == [f"{tmp_path / 'a.jsonl'}:{n}" for n in (2, 3)]
     assert [(r.rule, r.origin.line) for r in result.rejections] == [("DF101", 1)]
     assert {f.rule: f.severity for f in result.findings} == {

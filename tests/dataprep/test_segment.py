@@ -17,6 +17,7 @@ from glmprep.parse import parse
 from glmprep.read import read
 from glmprep.records import Conversation, Message, ToolCall
 from glmprep.sized import Limits, size
+from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ def run(
     """Segment conversations through files; the result, and the segments as they are read back."""
     output = folder / "segments.jsonl"
     result = segment.segment(
-        [write(folder / "chats.jsonl", chats)],
+        Source(paths=[write(folder / "chats.jsonl", chats)]),
         output,
         family=family,
         tokenizer=tokenizer,
@@ -56,7 +57,11 @@ def trained_in_shards(
     config = bucket.Config(max_length=max_length)
     output = folder / "shards"
     result = bucket.bucket(
-        [str(folder / "segments.jsonl")], output, family=family, tokenizer=tokenizer, config=config
+        Source(paths=[str(folder / "segments.jsonl")]),
+        output,
+        family=family,
+        tokenizer=tokenizer,
+        config=config,
     )
     assert not result.rejections
     _, rows = shards.read(output)
@@ -242,7 +247,7 @@ def test_a_piece_of_a_split_exchange_in_which_nothing_is_trained_is_left_out(
     family: Family, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     call = Message(role="assistant", tool_calls=(ToolCall(name="look_up", arguments="{}"),))
-    untrained = Message(role="assistant", content="It is 42. " * 12, trained=False)
+    untrained = Message(role="assistant", content="It is 42. " * 12, untrained="weight")
     whole = chat(("user", "Look it up."), call, ("tool", "42 " * 30), untrained)
     _, parts = run(tmp_path, [whole], family, tokenizer, Limits(max_length=96))
     assert [[m.role for m in part.messages] for part in parts] == [["user", "assistant", "tool"]]
@@ -285,7 +290,7 @@ def test_a_shortened_prompt_is_counted_once_and_keeps_its_end(
 def test_an_exchange_without_targets_is_neither_cut_nor_reported(
     family: Family, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    untrained = Message(role="assistant", content="Word. " * 300, trained=False)
+    untrained = Message(role="assistant", content="Word. " * 300, untrained="weight")
     whole = chat(("user", "Go on. " * 200), untrained, *QUESTIONS[:2])
     result, parts = run(tmp_path, [whole], family, tokenizer, Limits(max_length=100))
     assert len(parts) == 1

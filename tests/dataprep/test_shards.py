@@ -15,6 +15,7 @@ from glmprep.errors import InputError, UsageError
 from glmprep.families import Family
 from glmprep.labels import tokenize
 from glmprep.records import Conversation, Message
+from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
 from glmprep.verify import verify
 from hypothesis import given, settings
@@ -37,7 +38,12 @@ def make(
 ) -> bucket.Result:
     config = bucket.Config(layout=layout, max_length=max_length)
     return bucket.bucket(
-        [data], output, family=family, tokenizer=tokenizer, config=config, overwrite=overwrite
+        Source(paths=[data]),
+        output,
+        family=family,
+        tokenizer=tokenizer,
+        config=config,
+        overwrite=overwrite,
     )
 
 
@@ -128,7 +134,7 @@ def test_files_hold_the_columns_that_are_promised(
 def test_what_is_not_written_is_listed_and_counted(
     family: Family, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    untrained = Message(role="assistant", content="yo", trained=False)
+    untrained = Message(role="assistant", content="yo", untrained="weight")
     chats = [
         chat(("user", "hi"), ("assistant", "yo")),
         chat(("user", "hi"), untrained),

@@ -14,6 +14,7 @@ from glmprep.cli import glmprep
 from glmprep.console import printable, run
 from glmprep.families import Family
 from glmprep.show import as_text, show, spans_of
+from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,7 +86,7 @@ def test_marks_and_colours_show_the_same_text(
 ) -> None:
     (tmp_path / "a.jsonl").write_bytes(row("好的。"))
     bucket.bucket(
-        [str(tmp_path / "a.jsonl")],
+        Source(paths=[str(tmp_path / "a.jsonl")]),
         tmp_path / "out",
         family=family,
         tokenizer=tokenizer,

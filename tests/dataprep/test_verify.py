@@ -17,6 +17,7 @@ from glmprep.errors import IncompleteShards, InputError
 from glmprep.families import Family
 from glmprep.files import sha256
 from glmprep.show import show
+from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
 from glmprep.verify import verify
 
@@ -30,7 +31,7 @@ def written(family: Family, tokenizer: Tokenizer, tmp_path_factory: pytest.TempP
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bucket, "TOKENS_PER_FILE", 60_000)
         bucket.bucket(
-            ["sample:toolcalls"],
+            Source(paths=["sample:toolcalls"]),
             folder,
             family=family,
             tokenizer=tokenizer,

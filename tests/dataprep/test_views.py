@@ -20,6 +20,7 @@ from glmprep.families import Family
 from glmprep.findings import RULES
 from glmprep.records import Conversation, Message
 from glmprep.sized import Limits
+from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
 from glmprep.views import audit as audit_view
 from glmprep.views import bucket as bucket_view
@@ -58,7 +59,9 @@ def run_audit(
         path = write(tmp_path / "my chats.jsonl", chats)
         with Path(path).open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in bad_lines)
-        found = audit.audit([path], family=family, tokenizer=tokenizer, max_length=max_length)
+        found = audit.audit(
+            Source(paths=[path]), family=family, tokenizer=tokenizer, max_length=max_length
+        )
         return found, [path]
 
     return run
@@ -73,7 +76,9 @@ def run_bucket(
     ) -> tuple[bucket.Result, Path, list[str]]:
         data, folder = [write(tmp_path / "chats.jsonl", chats)], tmp_path / "shards"
         config = bucket.Config(layout=layout, max_length=max_length)
-        made = bucket.bucket(data, folder, family=family, tokenizer=tokenizer, config=config)
+        made = bucket.bucket(
+            Source(paths=data), folder, family=family, tokenizer=tokenizer, config=config
+        )
         return made, folder, data
 
     return run
@@ -263,7 +268,7 @@ def run_segment(tmp_path: Path, family: Family, tokenizer: Tokenizer) -> Callabl
         data, target = [write(tmp_path / "chats.jsonl", chats)], tmp_path / "out.jsonl"
         limits = Limits(max_length=256, overlap=overlap, context_tokens=64)
         result = segment.segment(
-            data,
+            Source(paths=data),
             target,
             family=family,
             tokenizer=tokenizer,

@@ -120,7 +120,7 @@ def shards(tmp_path, vocabulary):
 LONG = "The bridge was built in 1871 and is crossed by ten thousand people a day. " * 8
 UNTRAINED_CALL = conversation(
     "call",
-    *[m if not m.tool_calls else Message(role=m.role, tool_calls=m.tool_calls, trained=False)
+    *[m if not m.tool_calls else Message(role=m.role, tool_calls=m.tool_calls, untrained="weight")
       for m in CALL.messages],
 )  # fmt: skip
 

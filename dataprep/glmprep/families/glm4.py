@@ -7,6 +7,7 @@ tool call. The template leaves out the last one, so rows here carry it as their 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, cached_property, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,10 @@ class Glm4:
             "assistant": self.assistant,
             "tool": self.observation,
         }
+
+    def rows(self, conversation: Conversation) -> Sequence[Conversation]:
+        """The conversation itself: nothing that was said is left out later."""
+        return (conversation,)
 
     def pieces(self, conversation: Conversation) -> list[Piece]:
         """The conversation in order, without the prefix and without the closing stop."""

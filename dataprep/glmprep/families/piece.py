@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
 
 from glmprep.records import Conversation
 
 NO_TOKEN = -1
 NO_TURN = -1
+Thinking = Literal["on", "off", "auto"]
+"""The mode in which answers are trained where a template has two; auto: on where one reasons."""
 
 
 class Piece(NamedTuple):
@@ -15,8 +18,9 @@ class Piece(NamedTuple):
 
     The text is encoded as one piece. `trained` says that the model would generate the text;
     `ends` that the turn ends with it, so that the token which comes next is how the model stops.
-    A piece that goes on after another one has no `header` of its own (NO_TOKEN); `turn` is the
-    message that it renders, NO_TURN for the list of tools.
+    A piece that goes on after another one has no `header` of its own (NO_TOKEN). `inner` says that
+    the header is a token inside a turn, such as `<think>`: it is trained with its own text. `turn`
+    is the message that it renders, NO_TURN for the list of tools.
     """
 
     header: int
@@ -24,6 +28,7 @@ class Piece(NamedTuple):
     trained: bool
     ends: bool
     turn: int
+    inner: bool = False
 
 
 class Family(Protocol):
@@ -37,6 +42,13 @@ class Family(Protocol):
     prefix: tuple[int, ...]
     stops: frozenset[int]
     pad_id: int
+
+    def rows(self, conversation: Conversation) -> Sequence[Conversation]:
+        """The rows that train the conversation, each answer in one of them.
+
+        More than one where the template leaves out of later turns what the model said in earlier
+        ones. Rows of rows are themselves.
+        """
 
     def pieces(self, conversation: Conversation) -> list[Piece]:
         """The conversation in order, without the prefix and without the closing stop."""

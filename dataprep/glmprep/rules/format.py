@@ -141,7 +141,9 @@ def system_in_the_middle() -> pl.Expr:
     return (role == "system") & prev_role.is_not_null() & (prev_role != "system")
 
 
-FORMAT_RULES: tuple[Rule[Callable[..., pl.Expr]], ...] = (
+MessageRule = Rule[Callable[..., pl.Expr]]
+
+FORMAT_RULES: tuple[MessageRule, ...] = (
     role_order,
     starts_with_assistant,
     empty_content,

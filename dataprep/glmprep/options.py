@@ -1,0 +1,162 @@
+"""Options that several commands share, and what they come to."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from glmprep.errors import UsageError
+from glmprep.source import TRAIN_ON, Source
+
+if TYPE_CHECKING:
+    from glmprep.families import Family, Thinking
+    from glmprep.tokenizer import Tokenizer
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FAMILIES = (
+    "auto",
+    "chatglm3",
+    "glm4",
+    "glm4-0414",
+    "glm-z1",
+    "glm4.5",
+    "glm4.6",
+    "glm4.7",
+)
+MAX_LENGTH = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the shared options say: which data, and by which tokenizer and template."""
+
+    source: Source
+    tokenizer: str
+    family: str
+    template: Path | None
+    thinking: Thinking
+
+    def load(self) -> tuple[Tokenizer, Family]:
+        """The tokenizer and the template family; errors as in `families.load`."""
+        from glmprep import families
+        from glmprep.tokenizer import load
+
+        vocabulary = load(self.tokenizer)
+        return vocabulary, families.load(
+            self.family, vocabulary, template=self.template, thinking=self.thinking
+        )
+
+
+def data_options(command: Command) -> Command:
+    """Options of all commands that read conversations; passed on as `reading: Reading`."""
+
+    @functools.wraps(command)
+    def with_reading(
+        *args: Any,
+        data: tuple[str, ...],
+        tokenizer: str,
+        family: str,
+        template: Path | None,
+        thinking: Thinking,
+        roles: tuple[str, ...],
+        train_on: Any,
+        take: Any,
+        repair: bool,
+        **kwargs: Any,
+    ) -> Any:
+        source = Source(
+            paths=data, roles=_roles(roles), take=take, repair=repair, train_on=train_on
+        )
+        reading = Reading(
+            source=source,
+            tokenizer=tokenizer,
+            family=family,
+            template=template,
+            thinking=thinking,
+        )
+        return command(*args, reading=reading, **kwargs)
+
+    wrapped: Any = with_reading
+    for decorate in reversed([click.argument("data", nargs=-1, required=True), *_READING]):
+        wrapped = decorate(wrapped)
+    return wrapped  # type: ignore[no-any-return]
+
+
+_READING: list[Callable[[Any], Any]] = [
+    click.option(
+        "--tokenizer",
+        default="glm4",
+        show_default=True,
+        metavar="glm4|PATH",
+        help="The embedded GLM-4 tokenizer, or a model's folder.",
+    ),
+    click.option(
+        "--family",
+        type=click.Choice(FAMILIES),
+        default="auto",
+        show_default=True,
+        help="Chat template; auto reads it from the tokenizer's folder.",
+    ),
+    click.option(
+        "--template",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="A jinja chat template of your own, in place of --family.",
+    ),
+    click.option(
+        "--thinking",
+        type=click.Choice(["on", "off", "auto"]),
+        default="on",
+        show_default=True,
+        help="The mode in which answers are trained, from GLM-4.5 on; auto: on where there is "
+        "reasoning.",
+    ),
+    click.option(
+        "--role",
+        "roles",
+        multiple=True,
+        metavar="OLD=NEW",
+        help="What a role in the data stands for, such as client=user. Can be repeated.",
+    ),
+    click.option(
+        "--train-on",
+        type=click.Choice(TRAIN_ON),
+        default="all",
+        show_default=True,
+        help="Which of the assistant's turns are trained; the rest is context.",
+    ),
+    click.option(
+        "--take",
+        type=click.Choice(["chosen"]),
+        help="Read this side of preference rows (DPO, KTO), which are refused without it.",
+    ),
+    click.option("--repair", is_flag=True, help="Mend what is safe to mend, and keep a ledger."),
+]
+
+
+def max_rejects_option(command: Command) -> Command:
+    """The option of all commands that write data."""
+    return click.option(
+        "--max-rejects",
+        type=click.FloatRange(0, 1),
+        default=0.05,
+        show_default=True,
+        help="Exit with 1 when a larger share of the rows is rejected.",
+    )(command)
+
+
+def _roles(pairs: Sequence[str]) -> dict[str, str]:
+    from glmprep.records import ROLES
+
+    roles = {}
+    for pair in pairs:
+        old, _, new = pair.partition("=")
+        if not old or new not in ROLES:
+            known = ", ".join(sorted(ROLES))
+            raise UsageError(f"--role {pair}: write OLD=NEW with NEW one of {known}")
+        roles[old] = new
+    return roles
