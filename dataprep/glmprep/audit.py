@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
 
-from glmprep.collect import Collector, Hit
+from glmprep.collect import Collector
+from glmprep.cost import Cost, costs
 from glmprep.errors import InputError
 from glmprep.families import Family
-from glmprep.findings import Example, Finding, Rule
-from glmprep.intake import EXAMPLES, Intake, by_rule
-from glmprep.labels import TokenBatch, tokenize
-from glmprep.lengths import Cut, Lengths, percentiles
-from glmprep.records import Conversation, Rejection
+from glmprep.findings import Finding
+from glmprep.intake import Intake, by_rule
+from glmprep.labels import tokenize
+from glmprep.lengths import Cut, Group, Lengths, percentiles
+from glmprep.records import Rejection, Role
+from glmprep.rowchecks import RowChecks
 from glmprep.rules.format import FORMAT_RULES
-from glmprep.rules.lengths import no_labels, too_long
 from glmprep.rules.text import TEXT_RULES
 from glmprep.sets import set_collectors
 from glmprep.sized import require_room
@@ -27,21 +28,33 @@ from glmprep.tokenizer import Tokenizer
 LIMITS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 COVERED = 0.95
 """Share of the conversations that a recommended limit holds whole."""
+COSTED = (0.5, 0.9, 0.95, 0.99, 1.0)
+ROLES_SHOWN: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
-SCHEMA = {
-    "conversation": pl.String,
-    "where": pl.String,
-    "turns": pl.Int64,
-    "tokens": pl.Int64,
-    "supervised": pl.Int64,
-}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfficialLimit:
+    """The two limits of the official GLM-4 script, in tokens, with its defaults.
+
+    It cuts what it reads, prompt and answers alike, to their sum and one more, from the right.
+    """
+
+    max_input_length: int = 512
+    max_output_length: int = 512
+
+    @property
+    def total(self) -> int:
+        """Tokens after which the script cuts."""
+        return self.max_input_length + self.max_output_length + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What an audit saw. `table` has one row per row that can be trained on (see SCHEMA).
+    """What an audit saw.
 
-    `flags` is there on demand: one row per message, sound or not (see `Intake.flags`).
+    `table` has one line per row that can be trained on (see `rowchecks`); `official` are the limits
+    at which the official script would cut; `flags` is there on demand: one row per message, sound
+    or not (see `Intake.flags`).
     """
 
     rows: int
@@ -49,6 +62,7 @@ class Result:
     table: pl.DataFrame
     lengths: Lengths
     max_length: int | None
+    official: OfficialLimit
     rejections: Sequence[Rejection]
     findings: Sequence[Finding]
     flags: pl.DataFrame | None = None
@@ -62,6 +76,24 @@ class Result:
     def at_limit(self) -> Cut | None:
         """What the limit that was asked about would cut."""
         return next((c for c in self.lengths.cuts() if c.max_length == self.max_length), None)
+
+    @property
+    def official_cut(self) -> Cut:
+        """What the official script would cut."""
+        return next(c for c in self.lengths.cuts() if c.max_length == self.official.total)
+
+    @property
+    def cuts(self) -> list[Cut]:
+        """What the usual limits would cut, and the one that was asked about."""
+        shown = {*LIMITS, self.max_length}
+        return [cut for cut in self.lengths.cuts() if cut.max_length in shown]
+
+    @property
+    def costs(self) -> list[Cost]:
+        """What limits that hold 50, 90, 95, 99 and 100 % of the conversations whole cost."""
+        limits = {self.lengths.covering(share) for share in COSTED} | {self.recommended}
+        asked = {self.max_length} if self.max_length else set()
+        return costs(self.lengths.conversations, sorted(limits | asked))
 
     def as_json(self) -> Mapping[str, Any]:
         """The sums as plain JSON values."""
@@ -77,10 +109,14 @@ class Result:
                 "conversation": percentiles(lengths.conversations),
                 "prompt": percentiles(lengths.prompts),
                 "answer": percentiles(lengths.answers),
+                **{role: percentiles(lengths.of_role(role)) for role in ROLES_SHOWN},
             },
             "recommended_max_length": self.recommended,
             "max_length": self.max_length,
-            "cuts": [asdict(cut) for cut in lengths.cuts()],
+            "cuts": [asdict(cut) for cut in self.cuts],
+            "costs": [asdict(cost) for cost in self.costs],
+            "official_script": {**asdict(self.official), **asdict(self.official_cut)},
+            "groups": {group.name: _summed(group) for group in lengths.groups()},
         }
 
 
@@ -90,6 +126,7 @@ def audit(
     family: Family,
     tokenizer: Tokenizer,
     max_length: int | None = None,
+    official: OfficialLimit | None = None,
     keep_flags: bool = False,
 ) -> Result:
     """Check all rows of `source` and measure the sound ones in tokens.
@@ -98,7 +135,8 @@ def audit(
     """
     if max_length is not None:
         require_room(max_length, family)
-    limits = sorted({*LIMITS, *([max_length] if max_length else [])})
+    official = official or OfficialLimit()
+    limits = sorted({*LIMITS, official.total, *([max_length] if max_length else [])})
     intake = Intake(
         source,
         family=family,
@@ -106,7 +144,7 @@ def audit(
         rules=(*FORMAT_RULES, *TEXT_RULES),
         keep_flags=keep_flags,
     )
-    lengths, rows = Lengths(limits), _Rows(max_length)
+    lengths, rows = Lengths(limits), RowChecks(max_length)
     collectors: list[Collector] = [rows, *set_collectors()]
     for batch in intake.batches():
         if not batch.rows:
@@ -127,48 +165,21 @@ def audit(
         table=table,
         lengths=lengths,
         max_length=max_length,
+        official=official,
         rejections=intake.rejections,
         findings=intake.findings(max_length=max_length or 0),
         flags=pl.concat(intake.flags) if intake.flags else None,
     )
 
 
-class _Rows:
-    """Collects one line per row (see SCHEMA) and applies the rules on its length and labels."""
-
-    def __init__(self, max_length: int | None) -> None:
-        self._checks: dict[Rule[Any], pl.Expr] = {no_labels: no_labels()}
-        if max_length is not None:
-            self._checks[too_long] = too_long(max_length)
-        self._tables = [pl.DataFrame(schema=SCHEMA)]
-
-    def add(self, conversations: Sequence[Conversation], tokens: TokenBatch) -> None:
-        self._tables.append(
-            pl.DataFrame(
-                {
-                    "conversation": [c.id for c in conversations],
-                    "where": [str(c.origin) for c in conversations],
-                    "turns": [len(c.messages) for c in conversations],
-                    "tokens": tokens.lengths,
-                    "supervised": tokens.supervised,
-                },
-                schema=SCHEMA,
-            )
-        )
-
-    def table(self) -> pl.DataFrame:
-        return pl.concat(self._tables)
-
-    def hits(self) -> Iterator[Hit]:
-        table = self.table()
-        for rule, fires in self._checks.items():
-            hits = table.filter(fires)
-            if hits.is_empty():
-                continue
-            examples = [
-                Example(where=where, excerpt=f"{tokens} tokens, {supervised} trained")
-                for where, tokens, supervised in hits.head(EXAMPLES)
-                .select("where", "tokens", "supervised")
-                .rows()
-            ]
-            yield Hit(rule=rule, count=hits.height, rows=hits.height, examples=examples)
+def _summed(group: Group) -> dict[str, Any]:
+    return {
+        "conversations": len(group.conversations),
+        "tokens": int(group.conversations.sum()),
+        "supervised_tokens": group.supervised,
+        "percentiles": {
+            "conversation": percentiles(group.conversations),
+            "prompt": percentiles(group.prompts),
+            "answer": percentiles(group.answers),
+        },
+    }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from glmprep.families import Family
 from glmprep.labels import tokenize
-from glmprep.lengths import Cut, Lengths, percentiles
-from glmprep.records import Conversation
+from glmprep.languages import LANGUAGES, languages
+from glmprep.lengths import Cut, Lengths, covering, percentiles
+from glmprep.records import Conversation, Role
 from glmprep.tokenizer import Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,5 +77,47 @@ def test_percentiles_are_lengths_that_occur() -> None:
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 512), (0.95, 1024), (1.0, 1024)])
 def test_a_suggested_limit_covers_the_share_that_was_asked_for(share: float, expected: int) -> None:
-    lengths = Lengths([], conversations=np.array([100, 300, 500, 800]))
-    assert lengths.covering(share) == expected
+    assert covering(np.array([100, 300, 500, 800]), share, 256) == expected
+
+
+def test_conversations_are_told_apart_by_script_and_by_tools(
+    family: Family, tokenizer: Tokenizer
+) -> None:
+    chats = [
+        chat(("user", "今天天气怎么样？"), ("assistant", "晴，适合用 Python 写程序。")),
+        chat(("user", "How is it?"), ("assistant", "Fine, thank you.")),
+        chat(("user", "translate this word please"), ("assistant", "天气")),
+        chat(("user", "1 + 1"), ("assistant", "2")),
+    ]
+    assert [LANGUAGES[place] for place in languages(chats)] == [
+        "chinese",
+        "english",
+        "mixed",
+        "other",
+    ]
+    offered = replace(chats[1], tools=({"type": "function", "function": {"name": "f"}},))
+    lengths = Lengths([])
+    for batch in ([*chats], [offered]):
+        lengths.add(batch, tokenize(batch, family, tokenizer))
+    groups = {group.name: group for group in lengths.groups()}
+    assert {name: len(g.conversations) for name, g in groups.items()} == {
+        "chinese": 1,
+        "english": 2,
+        "mixed": 1,
+        "other": 1,
+        "tools": 1,
+        "no_tools": 4,
+    }
+    for kinds in (LANGUAGES, ("tools", "no_tools")):
+        assert sum(groups[name].supervised for name in kinds) == lengths.supervised
+        tokens = np.concatenate([groups[name].conversations for name in kinds])
+        assert sorted(tokens) == sorted(lengths.conversations)
+
+
+def test_lengths_by_role_add_up_to_those_of_all_turns(family: Family, tokenizer: Tokenizer) -> None:
+    chats = [chat(("system", "s"), ("user", "one two"), ("assistant", "three"))]
+    lengths = Lengths([])
+    lengths.add(chats, tokenize(chats, family, tokenizer))
+    roles: tuple[Role, ...] = ("system", "user", "assistant", "tool")
+    by_role = np.concatenate([lengths.of_role(role) for role in roles])
+    assert by_role.tolist() == lengths.turns["tokens"].to_list()

@@ -46,6 +46,8 @@ def offered(tool: str) -> bytes:
 
 SOUND = row(USER, ANSWER)
 LONG = {**ANSWER, "content": "a b c d e f g h i j k l m n o p"}
+LONG_ANSWER = {**ANSWER, "content": "word " * 200}
+LONGER = {**ANSWER, "content": "word " * 2000}
 CASES: list[tuple[str, list[bytes], list[bytes]]] = [
     ("DF001", [b'{"messages": ['], [SOUND]),
     ("DF002", ['{"messages": "文"}'.encode("gbk")], [row({**USER, "content": "文"}, ANSWER)]),
@@ -81,6 +83,12 @@ CASES: list[tuple[str, list[bytes], list[bytes]]] = [
     ("DF201", [row(USER, call())] * 2, [row(USER, call()), row(USER, call(name="g"))]),
     ("DF201", [offered("f"), offered("f")], [offered("f"), offered("g")]),
     ("DL001", [row(USER, LONG)], [SOUND]),
+    ("DL006", [row(USER, LONG)], [row(ask(LONG["content"]), ANSWER)]),
+    ("DL007", [row(ask("word " * 2000), ANSWER)], [row(ask("word " * 900), ANSWER)]),
+    ("DL007", [row(ask("word " * 2000), ANSWER)], [row(ask("word " * 2000), LONG_ANSWER)]),
+    ("DL008", [row(USER, ANSWER)], [row(USER, LONG)]),
+    ("DL008", [row(USER, ANSWER, USER, ANSWER)], [row(USER, ANSWER, USER, LONG)]),
+    ("DL009", [row(USER, LONG_ANSWER), row(USER, LONGER)], [row(USER, LONG_ANSWER)] * 2),
 ]
 
 
@@ -153,6 +161,7 @@ def test_a_conversation_with_an_error_is_rejected_and_one_with_a_warning_goes_on
     assert {f.rule: f.severity for f in result.findings} == {
         "DF101": Severity.ERROR,
         "DF108": Severity.WARNING,
+        "DL008": Severity.INFO,
     }
 
 

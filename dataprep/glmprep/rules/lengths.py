@@ -1,6 +1,7 @@
 """Rules on lengths and labels, over a table with one row per conversation.
 
-The table has `tokens` and `supervised` (training targets), both after tokenization.
+The table has `tokens`, `supervised` (training targets), `longest_answer` (targets of the longest
+turn), and for a limit `answer_torn`: whether that limit would cut inside a turn's targets.
 """
 
 from __future__ import annotations
@@ -70,3 +71,53 @@ def prompt_shortened(max_length: int) -> pl.Expr:
     Fix: raise --max-length, or pass --on-overflow quarantine to set such exchanges aside.
     """
     return tokens > max_length
+
+
+@rule("DL006", Severity.WARNING)
+def answer_cut(max_length: int) -> pl.Expr:
+    """A cut would end an answer in its middle.
+
+    Evidence: conversations in which cutting after {max_length} tokens would end an answer in the
+    middle: {count}.
+    Why: such an answer has no stop token, so the model learns to break off and go on anyhow; some
+    trainers even put a stop token after the torn sentence.
+    Fix: split them with glmprep segment --max-length {max_length:d}, which ends pieces at
+    sentences and trains the stop token once, at the true end.
+    """
+    return pl.col("answer_torn") & (tokens > max_length)
+
+
+@rule("DL007", Severity.INFO)
+def prompt_dominates() -> pl.Expr:
+    """Nearly all of a conversation is prompt.
+
+    Evidence: conversations of more than 1,024 tokens of which less than 2 % are trained: {count}.
+    Why: the cost of a step is in reading the prompt, and little is learned from it; a trainer that
+    cuts from the right removes the answer first.
+    Fix: shorten the prompts to what the answers rest on, or ask more than one question of each.
+    """
+    return (tokens > 1024) & (supervised > 0) & (supervised < tokens * 0.02)
+
+
+@rule("DL008", Severity.INFO)
+def short_answers() -> pl.Expr:
+    """All answers of a conversation are very short.
+
+    Evidence: conversations without an answer of more than four tokens, its stop token among them:
+    {count}.
+    Why: labels such as "yes" teach a classifier, not a conversation; beside longer data they make
+    the model curt.
+    Fix: leave them if the task is one of labels; otherwise look at where the answers were lost.
+    """
+    return (supervised > 0) & (pl.col("longest_answer") <= 4)
+
+
+@rule("DL009", Severity.WARNING)
+def outlier() -> pl.Expr:
+    """A few conversations are far longer than all others.
+
+    Evidence: conversations more than eight times as long as 99 % of them: {count}.
+    Why: one of them pads a whole batch to its length, or decides how much memory is needed.
+    Fix: split them with glmprep segment, and let glmprep bucket put like lengths together.
+    """
+    return (tokens > 1024) & (tokens > 8 * tokens.quantile(0.99, "lower"))

@@ -16,7 +16,7 @@ from glmprep.pages import finding_views, provenance, verdict_level
 from glmprep.parse import unknown_role
 from glmprep.views import followup
 from glmprep.views.head import fact, subject, tokens_fact
-from glmprep.views.lengths import length_blocks, limit_blocks
+from glmprep.views.lengths import cost_table, length_blocks, limit_blocks, official_block
 from glmprep.views.terminal import PERCENT, Summary, aligned, columns, counted, number, printing
 
 UNKNOWN_ROLE = re.compile(r"unknown role '([\w.-]+)'$")
@@ -47,7 +47,15 @@ def page(result: Result, command: str, data: Sequence[str]) -> Page:
             Section(
                 title=Text("prep.audit.section.limits"),
                 intro=Text("prep.audit.intro.limits"),
-                blocks=limit_blocks(result.lengths, limit),
+                blocks=[
+                    *limit_blocks(result.lengths, result.cuts, limit),
+                    official_block(result.lengths, result.official, result.official_cut),
+                ],
+            ),
+            Section(
+                title=Text("prep.audit.section.costs"),
+                intro=Text("prep.audit.intro.costs", tokens=result.recommended, share=COVERED),
+                blocks=[cost_table(result.costs, result.recommended)],
             ),
         ],
         findings=finding_views(result.findings),

@@ -11,7 +11,10 @@ from glmreport.charts import Marker, Series, cumulative, histogram
 from glmreport.page import Block, Chart, Column, Paragraph, Table
 from glmreport.text import Text
 
-from glmprep.lengths import PERCENTILES, Cut, Lengths, percentiles
+from glmprep.audit import ROLES_SHOWN, OfficialLimit
+from glmprep.cost import Cost
+from glmprep.languages import LANGUAGES
+from glmprep.lengths import PERCENTILES, Cut, Group, Lengths, percentiles
 
 Int64 = npt.NDArray[np.int64]
 MARKED = (50, 95, 99)
@@ -25,13 +28,17 @@ FAR = 2
 
 
 def length_blocks(lengths: Lengths, limit: int | None) -> list[Block]:
-    """How long conversations and turns are."""
-    return [_conversations(lengths.conversations, limit), *_turns(lengths), _percentiles(lengths)]
+    """How long conversations and turns are, in all and by language and use of tools."""
+    return [
+        _conversations(lengths.conversations, limit),
+        *_turns(lengths),
+        _percentiles(lengths),
+        *_groups(lengths.groups()),
+    ]
 
 
-def limit_blocks(lengths: Lengths, limit: int | None) -> list[Block]:
+def limit_blocks(lengths: Lengths, cuts: Sequence[Cut], limit: int | None) -> list[Block]:
     """What each maximum length would lose; one sentence where none of them loses anything."""
-    cuts = lengths.cuts()
     cutting = sum(cut.rows > 0 for cut in cuts)
     if not cutting:
         return [Paragraph(Text("prep.lengths.nothing_cut", tokens=cuts[0].max_length))]
@@ -40,6 +47,50 @@ def limit_blocks(lengths: Lengths, limit: int | None) -> list[Block]:
     asked = [cut for cut in cuts[cutting + 1 :] if cut.max_length == limit]
     chart = [_kept(lengths, telling, limit)] if len(telling) > 1 else []
     return [*chart, _cut_table(lengths, [*telling, *asked], limit)]
+
+
+def official_block(lengths: Lengths, official: OfficialLimit, cut: Cut) -> Block:
+    """What the official script would do to this data."""
+    parts = {"input": official.max_input_length, "output": official.max_output_length}
+    if not cut.rows:
+        return Paragraph(Text("prep.lengths.official_whole", **parts, tokens=official.total))
+    return Paragraph(
+        Text(
+            "prep.lengths.official_cuts",
+            **parts,
+            tokens=official.total,
+            rows=cut.rows,
+            answers=cut.answers_cut,
+            bare=cut.without_labels,
+            lost=cut.supervised_lost / max(1, lengths.supervised),
+        )
+    )
+
+
+def cost_table(costs: Sequence[Cost], recommended: int) -> Table:
+    """What it costs to train at each limit that could be recommended."""
+    specs = {"whole": "percent", "padding": "percent", "attention": "percent", "memory": "bytes"}
+    names = ("limit", "whole", "padding", "attention", "compute", "memory")
+    least = min(cost.flops for cost in costs)
+    return Table(
+        columns=[
+            Column(label=Text(f"prep.lengths.cost.{name}"), numeric=True, spec=specs.get(name, ""))
+            for name in names
+        ],
+        rows=[
+            [
+                cost.max_length,
+                cost.whole,
+                cost.padding,
+                cost.attention,
+                f"{cost.flops / least:.2f}×",
+                cost.memory,
+            ]
+            for cost in costs
+        ],
+        caption=Text("prep.lengths.caption.costs", model=costs[0].model),
+        highlight=next(i for i, cost in enumerate(costs) if cost.max_length == recommended),
+    )
 
 
 def _conversations(lengths: Int64, limit: int | None) -> Block:
@@ -180,20 +231,75 @@ def _cut_table(lengths: Lengths, cuts: Sequence[Cut], limit: int | None) -> Tabl
 
 
 def _percentiles(lengths: Lengths) -> Table:
+    """A line for conversations, turns, prompts, answers, and each role beside the user."""
     kinds = {
-        "conversation": percentiles(lengths.conversations),
-        "prompt": percentiles(lengths.prompts),
-        "answer": percentiles(lengths.answers),
+        "conversation": lengths.conversations,
+        "turn": lengths.turns["tokens"].to_numpy().astype(np.int64),
+        "prompt": lengths.prompts,
+        "answer": lengths.answers,
+        **{role: lengths.of_role(role) for role in ROLES_SHOWN if role != "user"},
     }
-    numbers = [Column(label=Text(f"prep.lengths.column.{k}"), numeric=True) for k in kinds]
+    heads = [
+        Text("prep.lengths.longest" if p == 100 else "prep.lengths.p", p=p) for p in PERCENTILES
+    ]
     return Table(
-        columns=[Column(label=Text("prep.lengths.column.percentile")), *numbers],
+        columns=[
+            Column(label=Text("prep.lengths.column.kind")),
+            Column(label=Text("prep.lengths.column.count"), numeric=True),
+            *(Column(label=head, numeric=True) for head in heads),
+        ],
         rows=[
-            [
-                Text("prep.lengths.longest" if p == 100 else "prep.lengths.percentile", p=p),
-                *(found.get(f"p{p}") for found in kinds.values()),
-            ]
-            for p in PERCENTILES
+            [Text(f"prep.lengths.kind.{name}"), len(found), *percentiles(found).values()]
+            for name, found in kinds.items()
+            if len(found)
         ],
         caption=Text("prep.lengths.caption.percentiles"),
+    )
+
+
+def _groups(groups: Sequence[Group]) -> list[Block]:
+    """The conversations by language and by use of tools, where there is more than one kind."""
+    by_language = [group for group in groups if group.name in LANGUAGES]
+    by_tools = [group for group in groups if group.name not in LANGUAGES]
+    told = [kinds for kinds in (by_language, by_tools) if len(kinds) > 1]
+    charts: list[Block] = [
+        _histogram(
+            {group.name: group.conversations for group in kinds},
+            caption=Text(f"prep.lengths.caption.by_{name}"),
+            y_label=Text("prep.lengths.axis.conversations"),
+        )
+        for name, kinds in (("language", by_language), ("tools", by_tools))
+        if kinds in told and _worth_drawing(np.concatenate([g.conversations for g in kinds]))
+    ]
+    return [*charts, _group_table([group for kinds in told for group in kinds])] if told else []
+
+
+def _group_table(groups: Sequence[Group]) -> Table:
+    names = ("conversations", "tokens", "trained", "median", "p95", "prompt", "answer")
+    return Table(
+        columns=[
+            Column(label=Text("prep.lengths.column.group")),
+            *(
+                Column(
+                    label=Text(f"prep.lengths.group.{name}"),
+                    numeric=True,
+                    spec="percent" if name == "trained" else "",
+                )
+                for name in names
+            ),
+        ],
+        rows=[
+            [
+                Text(f"prep.lengths.{group.name}"),
+                len(group.conversations),
+                int(group.conversations.sum()),
+                group.supervised / max(1, int(group.conversations.sum())),
+                percentiles(group.conversations)["p50"],
+                percentiles(group.conversations)["p95"],
+                percentiles(group.prompts).get("p50"),
+                percentiles(group.answers).get("p50"),
+            ]
+            for group in groups
+        ],
+        caption=Text("prep.lengths.caption.groups"),
     )
