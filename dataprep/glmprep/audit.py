@@ -16,11 +16,12 @@ from glmprep.findings import Finding
 from glmprep.intake import Intake, by_rule
 from glmprep.labels import tokenize
 from glmprep.lengths import Cut, Group, Lengths, percentiles
+from glmprep.reasoning import ReasoningUse
 from glmprep.records import Rejection, Role
 from glmprep.rowchecks import RowChecks
 from glmprep.rules.format import FORMAT_RULES
 from glmprep.rules.text import TEXT_RULES
-from glmprep.sets import set_collectors
+from glmprep.sets import held_out, set_collectors
 from glmprep.sized import require_room
 from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
@@ -52,15 +53,16 @@ class OfficialLimit:
 class Result:
     """What an audit saw.
 
-    `table` has one line per row that can be trained on (see `rowchecks`); `official` are the limits
-    at which the official script would cut; `flags` is there on demand: one row per message, sound
-    or not (see `Intake.flags`).
+    `schemas` counts conversations by the form they came in; `table` has one line per row that can
+    be trained on (see `rowchecks`); `official` are the limits at which the official script would
+    cut; `flags` is there on demand: one row per message, sound or not (see `Intake.flags`).
     """
 
     rows: int
     messages: int
     table: pl.DataFrame
     lengths: Lengths
+    schemas: Mapping[str, int]
     max_length: int | None
     official: OfficialLimit
     rejections: Sequence[Rejection]
@@ -102,6 +104,7 @@ class Result:
             "rows": self.rows,
             "conversations": self.table.height,
             "messages": self.messages,
+            "schemas": dict(self.schemas),
             "rejected": by_rule(self.rejections),
             "tokens": int(lengths.conversations.sum()),
             "supervised_tokens": lengths.supervised,
@@ -127,10 +130,12 @@ def audit(
     tokenizer: Tokenizer,
     max_length: int | None = None,
     official: OfficialLimit | None = None,
+    evaluation: Source | None = None,
     keep_flags: bool = False,
 ) -> Result:
     """Check all rows of `source` and measure the sound ones in tokens.
 
+    `evaluation` is data that is held out: what of it occurs in `source` is found too.
     Raises InputError when no row can be measured, UsageError for a limit nothing fits in.
     """
     if max_length is not None:
@@ -145,7 +150,12 @@ def audit(
         keep_flags=keep_flags,
     )
     lengths, rows = Lengths(limits), RowChecks(max_length)
-    collectors: list[Collector] = [rows, *set_collectors()]
+    unseen = held_out(evaluation, family=family, tokenizer=tokenizer) if evaluation else None
+    collectors: list[Collector] = [
+        rows,
+        ReasoningUse(family.reasoning),
+        *set_collectors(unseen),
+    ]
     for batch in intake.batches():
         if not batch.rows:
             continue
@@ -164,6 +174,7 @@ def audit(
         messages=intake.messages,
         table=table,
         lengths=lengths,
+        schemas=dict(intake.tally.schemas.most_common()),
         max_length=max_length,
         official=official,
         rejections=intake.rejections,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,18 +10,23 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from glmprep import arrange
+from glmprep.accounts import WRITTEN, Accounts
+from glmprep.entries import names
 from glmprep.errors import InputError, UsageError
 from glmprep.families import Family
 from glmprep.files import write_atomically
-from glmprep.findings import Finding, Rule
-from glmprep.intake import Intake, by_rule, reject_lines
-from glmprep.labels import TokenBatch, open_ends, ranges, tokenize
-from glmprep.ledger import Ledger, Sums
-from glmprep.records import Conversation, Rejection
-from glmprep.rules.lengths import no_labels, too_long
-from glmprep.shards import Manifest, Rows, ShardWriter
+from glmprep.findings import Finding
+from glmprep.intake import Intake, reject_lines
+from glmprep.labels import ranges
+from glmprep.ledger import Ledger
+from glmprep.mending import REPAIRS
+from glmprep.read import REJECTS
+from glmprep.records import Rejection
+from glmprep.shards import MANIFEST, Manifest, Rows, ShardWriter
 from glmprep.sized import require_room
 from glmprep.source import Source
 from glmprep.spool import Spool
@@ -29,7 +34,6 @@ from glmprep.tokenizer import Tokenizer, describe
 
 Layout = Literal["buckets", "packed"]
 TOKENS_PER_FILE = 4 << 20
-REJECTS = "rejects.jsonl"
 Int64 = npt.NDArray[np.int64]
 
 
@@ -84,9 +88,14 @@ class Result:
         }
 
     @property
+    def left_out(self) -> int:
+        """Rows read of which a part or all is not in the shards."""
+        return len({str(rejection.origin) for rejection in self.rejections})
+
+    @property
     def reject_share(self) -> float:
-        """Share of the rows read that are not in the shards."""
-        return len(self.rejections) / max(1, self.ledger.read)
+        """Share of the rows read of which a part or all is not in the shards."""
+        return self.left_out / max(1, self.ledger.read)
 
 
 def bucket(
@@ -96,28 +105,35 @@ def bucket(
     family: Family,
     tokenizer: Tokenizer,
     config: Config,
+    family_settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Result:
     """Write shards of all sound conversations of `source` into the folder `output`.
 
+    `family_settings` say how the family was asked for (see `reread.family_settings`).
     Raises InputError when no conversation is left, UsageError for a limit that nothing fits in.
     """
     require_room(config.max_length, family)
     intake = Intake(source, family=family, special_tokens=list(tokenizer.added))
-    ledger = Ledger()
+    accounts = Accounts(intake, family=family, tokenizer=tokenizer, max_length=config.max_length)
     writer = ShardWriter(output, overwrite=overwrite)
     with Spool(output) as spool:
-        ids = list(_tokenized(intake, spool, ledger, family, tokenizer, config.max_length))
-        ledger.read = intake.rows
-        write_atomically(output / REJECTS, reject_lines(intake.rejections))
+        for tokens, kept in accounts.batches():
+            spool.append(tokens, kept)
+        rejects = reject_lines(intake.rejections)
         lengths = spool.close()
-        if not ids:
+        if not len(lengths):
+            if not (output / MANIFEST).exists():  # else the list there belongs to earlier shards
+                write_atomically(output / REJECTS, rejects)
             raise InputError(intake.nothing_left(max_length=config.max_length))
         plan = arrange_rows(lengths, config)
-        for rows in _gathered(spool, plan, lengths, ids):
+        lines = accounts.entries.table()
+        for rows in _gathered(spool, plan, lengths, _written_ids(lines)):
             writer.write(rows)
-    unbalanced = ledger.differences()
-    assert not unbalanced, f"the ledger does not balance: {unbalanced}"
+    writer.write_ledger(_placed(lines, plan))
+    write_atomically(output / REJECTS, rejects)
+    if source.repair:
+        write_atomically(output / REPAIRS, intake.mending.ledger())
     padded = int(plan.bucket.sum())
     manifest = writer.finish(
         tokenizer=describe(tokenizer),
@@ -131,12 +147,13 @@ def bucket(
         added_tokens=[],
         buckets=_bucket_sizes(plan),
         seed=config.seed,
-        config={**asdict(config), **source.settings()},
-        ledger=ledger.as_json(),
+        config={**asdict(config), **source.settings(), "family": family_settings},
+        inputs=names(intake.files),
+        ledger=accounts.ledger.as_json(),
     )
     return Result(
         manifest=manifest,
-        ledger=ledger,
+        ledger=accounts.ledger,
         rejections=intake.rejections,
         findings=intake.findings(max_length=config.max_length),
         padding=1 - int(lengths.sum()) / padded,
@@ -152,73 +169,28 @@ def arrange_rows(lengths: Int64, config: Config) -> arrange.Plan:
     )
 
 
-def _tokenized(
-    intake: Intake,
-    spool: Spool,
-    ledger: Ledger,
-    family: Family,
-    tokenizer: Tokenizer,
-    max_length: int,
-) -> Iterator[str]:
-    """Tokenize all batches into the spool; yields the id of each conversation that is kept."""
-    for batch in intake.batches():
-        conversations = batch.rows
-        if not conversations:
-            continue
-        tokens = tokenize(conversations, family, tokenizer)
-        turns = np.fromiter((len(c.messages) for c in conversations), np.int64)
-        long, bare = tokens.lengths > max_length, tokens.supervised == 0
-        for rule, chosen in ((too_long, long), (no_labels, bare & ~long)):
-            _set_aside(intake, ledger, rule, np.flatnonzero(chosen), conversations, tokens, turns)
-        kept = np.flatnonzero(~long & ~bare)
-        spool.append(tokens, kept)
-        ledger.tokenized += _sums(np.arange(len(conversations)), tokens, turns)
-        ledger.written += _sums(kept, tokens, turns)
-        ends = open_ends(tokens.ids, tokens.mask, tokens.offsets, family.stops)
-        ledger.open_ends += int(ends[kept].sum())
-        yield from (conversations[row].id for row in kept.tolist())
-    set_aside = sum(sums.rows for sums in ledger.set_aside.values())
-    counts = by_rule(intake.rejections)
-    ledger.rejected = {rule: n for rule, n in counts.items() if rule not in ledger.set_aside}
-    assert sum(counts.values()) == set_aside + sum(ledger.rejected.values())
+def _written_ids(lines: pa.Table) -> pa.Array:
+    """The ids of the conversations in the spool, in its order."""
+    written = pc.equal(lines.column("outcome"), WRITTEN)
+    return lines.column("conversation").filter(written).combine_chunks()
 
 
-def _set_aside(
-    intake: Intake,
-    ledger: Ledger,
-    rule: Rule[Any],
-    rows: Int64,
-    conversations: Sequence[Conversation],
-    tokens: TokenBatch,
-    turns: Int64,
-) -> None:
-    if not len(rows):
-        return
-    ledger.set_aside[rule.id] = ledger.set_aside.get(rule.id, Sums()) + _sums(rows, tokens, turns)
-    for row in rows.tolist():
-        conversation = conversations[row]
-        intake.reject(
-            Rejection(
-                rule=rule.id,
-                reason=f"{tokens.lengths[row]} tokens, {tokens.supervised[row]} of them trained",
-                origin=conversation.origin,
-                conversation=conversation.id,
-            )
-        )
+def _placed(lines: pa.Table, plan: arrange.Plan) -> pa.Table:
+    """The ledger's lines with the place of each conversation that was written."""
+    written = pc.equal(lines.column("outcome"), WRITTEN).to_numpy()
+    sizes = np.diff(plan.offsets)
+    places = {
+        "shard_row": np.repeat(np.arange(len(plan)), sizes),
+        "segment": ranges(np.zeros_like(sizes), sizes),
+    }
+    for name, place in places.items():
+        column = np.zeros(len(lines), np.int64)
+        column[np.flatnonzero(written)[plan.members]] = place
+        lines = lines.append_column(name, pa.array(column, mask=~written))
+    return lines
 
 
-def _sums(rows: Int64, tokens: TokenBatch, turns: Int64) -> Sums:
-    return Sums(
-        rows=len(rows),
-        turns=int(turns[rows].sum()),
-        tokens=int(tokens.lengths[rows].sum()),
-        supervised=int(tokens.supervised[rows].sum()),
-    )
-
-
-def _gathered(
-    spool: Spool, plan: arrange.Plan, lengths: Int64, ids: Sequence[str]
-) -> Iterator[Rows]:
+def _gathered(spool: Spool, plan: arrange.Plan, lengths: Int64, ids: pa.Array) -> Iterator[Rows]:
     """The planned rows, a file's worth at a time."""
     row_tokens = np.add.reduceat(lengths[plan.members], plan.offsets[:-1])
     file_of = (np.cumsum(row_tokens) - row_tokens) // TOKENS_PER_FILE
@@ -230,6 +202,7 @@ def _gathered(
         sizes = lengths[members]
         input_ids, loss_mask = spool.gather(members)
         inner = ranges(np.zeros(last - first, np.int64), np.diff(bounds))
+        names = ids.take(pa.array(members)).to_pylist()
         yield Rows(
             input_ids=input_ids,
             loss_mask=loss_mask,
@@ -237,9 +210,7 @@ def _gathered(
             segment_ids=np.repeat(inner, sizes).astype(np.int32),
             offsets=np.concatenate(([0], np.cumsum(row_tokens[first:last]))),
             bucket=plan.bucket[first:last].astype(np.int32),
-            conversation_ids=[
-                [ids[item] for item in plan.members[a:b]] for a, b in pairwise(bounds.tolist())
-            ],
+            conversation_ids=[names[a:b] for a, b in pairwise((bounds - bounds[0]).tolist())],
         )
 
 

@@ -20,6 +20,8 @@ def line(conversation: Conversation, **more: Any) -> bytes:
 
 def _message(message: Message) -> dict[str, Any]:
     value: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.reasoning:
+        value["reasoning_content"] = message.reasoning
     if message.tool_calls:
         value["tool_calls"] = [
             {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}

@@ -9,12 +9,15 @@ import click
 from glmprep import __version__
 from glmprep.commands.audit import audit
 from glmprep.commands.bucket import bucket
+from glmprep.commands.convert import convert
+from glmprep.commands.diff_labels import diff_labels
 from glmprep.commands.segment import segment
 from glmprep.commands.show import show
+from glmprep.commands.simulate import simulate
 from glmprep.commands.verify import verify
 from glmprep.console import run
 
-COMMANDS = (audit, segment, bucket, verify, show)
+COMMANDS = (audit, convert, segment, bucket, verify, show, simulate, diff_labels)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

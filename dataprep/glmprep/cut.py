@@ -38,14 +38,15 @@ class _Encoded:
 def cut(text: str, first: int, rest: int, tokenizer: Tokenizer, lead: str = "") -> list[str] | None:
     """`text` in pieces: the first of at most `first` tokens, the others of at most `rest`.
 
-    The first piece is measured with `lead` (the header's line break) before it, as it is encoded.
-    The encodings of the pieces, joined, are that of `lead + text`. None where no such cut is found.
+    The first piece is measured with `lead` (the header's line break) before it, as it is encoded;
+    it holds more than that. The encodings of the pieces, joined, are that of `lead + text`. None
+    where no such cut is found.
     """
     whole = _Encoded(lead + text, *tokenizer.encode_with_offsets(lead + text))
     pieces: list[str] = []
     begin, room = 0, first
     while len(whole.ids) - begin > room:
-        end = _last_cut(whole, begin, room, tokenizer)
+        end = _last_cut(whole, begin, room, tokenizer, 0 if pieces else len(lead))
         if end is None:
             return None
         pieces.append(_slice(whole, begin, end))
@@ -74,9 +75,14 @@ def tail(text: str, room: int, tokenizer: Tokenizer) -> str:
     return ""
 
 
-def _last_cut(whole: _Encoded, begin: int, room: int, tokenizer: Tokenizer) -> int | None:
-    """The best token, at most `room` after `begin`, at which the text may be cut."""
-    for end in _candidates(whole, begin, begin + room):
+def _last_cut(
+    whole: _Encoded, begin: int, room: int, tokenizer: Tokenizer, behind: int
+) -> int | None:
+    """The best token, at most `room` after `begin`, at which the text may be cut.
+
+    Only places behind the character `behind` count.
+    """
+    for end in _candidates(whole, begin, begin + room, behind):
         if _separates(whole, begin, end, tokenizer):
             return end
     return None
@@ -102,10 +108,10 @@ def _separates(whole: _Encoded, begin: int, end: int, tokenizer: Tokenizer) -> b
     )
 
 
-def _candidates(whole: _Encoded, begin: int, end: int) -> Iterator[int]:
+def _candidates(whole: _Encoded, begin: int, end: int, behind: int) -> Iterator[int]:
     """Places in the last share of what fits, the best first; a bounded number of them."""
     least = begin + max(1, int((end - begin) * (1 - WINDOW)))
-    places = [token for token in range(least, end + 1) if whole.start(token) is not None]
+    places = [token for token in range(least, end + 1) if (whole.start(token) or 0) > behind]
     places.sort(key=lambda token: (_rank(whole, token), token), reverse=True)
     yield from places[:MAX_TRIES]
 

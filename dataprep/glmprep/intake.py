@@ -15,10 +15,13 @@ from glmprep import policy
 from glmprep.collect import Hit
 from glmprep.families import Family
 from glmprep.findings import RULES, Example, Finding, Number, Rule, Severity
+from glmprep.mending import Mending
 from glmprep.parse import parse
 from glmprep.read import find, read
 from glmprep.records import Conversation, Rejection
 from glmprep.rules.format import FORMAT_RULES, MessageRule, special_token_text
+from glmprep.rules.template import unrenderable
+from glmprep.schemas.tally import Tally
 from glmprep.source import Source
 from glmprep.table import message_table
 
@@ -44,7 +47,8 @@ class Intake:
     """One pass over the data; counts what came in, what was rejected and which rules fired.
 
     `rows` counts rows read; each ends as a conversation of a batch or as one rejection. `files`
-    are what the paths name; InputError is raised at once where one of them names nothing. `rules`
+    are what the paths name; InputError is raised at once where one of them names nothing. `tally`
+    counts forms and fields that nobody reads, `mending` keeps repairs. `rules`
     are checked on every message. With `keep_flags`, `flags` collects for each message where it is,
     its measures, and for each rule whether it fired.
     """
@@ -63,6 +67,8 @@ class Intake:
         self.rows = 0
         self.messages = 0
         self.rejections: list[Rejection] = []
+        self.tally = Tally()
+        self.mending = Mending()
         self.flags: list[pl.DataFrame] | None = [] if keep_flags else None
         self._source = source
         self._family = family
@@ -75,7 +81,14 @@ class Intake:
 
     def batches(self) -> Iterator[Batch]:
         """The sound conversations in order."""
-        stream = parse(read(self.files), self._source.roles)
+        source = self._source
+        stream = parse(
+            read(source.paths),
+            source.roles,
+            take=source.take,
+            mend=self.mending if source.repair else None,
+            tally=self.tally,
+        )
         while chunk := list(islice(stream, BATCH)):
             self.rows += len(chunk)
             parsed = []
@@ -83,9 +96,11 @@ class Intake:
                 if isinstance(item, Rejection):
                     self.reject(item)
                 else:
-                    parsed.append(policy.apply(item, self._source.train_on))
+                    parsed.append(policy.apply(item, source.train_on))
             if parsed:
                 yield self._check(parsed)
+        for hit in (*self.tally.hits(), *self.mending.hits()):
+            self.hit(hit)
 
     def reject(self, rejection: Rejection) -> None:
         """Take a row out, here or in a later stage, with its rule and reason."""
@@ -148,8 +163,17 @@ class Intake:
             rows = hits["row"].n_unique()
             self.hit(Hit(rule=rule, count=hits.height, rows=rows, examples=examples))
         self.rejections += [rejected[row] for row in sorted(rejected)]
+        grown: list[Sequence[Conversation]] = []
+        for row, conversation in enumerate(parsed):
+            if row in rejected:
+                continue
+            made = unrenderable(self._family, conversation)
+            if isinstance(made, Rejection):
+                rejected[row] = made
+                self.reject(made)
+            else:
+                grown.append(made)
         sound = [one for row, one in enumerate(parsed) if row not in rejected]
-        grown = [self._family.rows(conversation) for conversation in sound]
         return Batch(
             conversations=sound,
             messages=messages.filter(~pl.col("row").is_in(list(rejected))),

@@ -32,4 +32,4 @@ def languages(conversations: Sequence[Conversation]) -> npt.NDArray[np.int8]:
 
 
 def _per_row(row: npt.NDArray[np.int64], counts: pl.Series, rows: int) -> npt.NDArray[np.float64]:
-    return np.bincount(row, counts.to_numpy(), rows)
+    return np.bincount(row, counts.to_numpy(), rows).astype(np.float64)

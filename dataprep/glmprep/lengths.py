@@ -15,14 +15,18 @@ from glmprep.languages import LANGUAGES, languages
 from glmprep.records import ROLES, Conversation, Role
 
 Int64 = npt.NDArray[np.int64]
-ROWS = {"tokens": pl.Int64, "supervised": pl.Int64, "language": pl.Int8, "tools": pl.Boolean}
-TURNS = {
-    "role": pl.Enum(sorted(ROLES)),
-    "tokens": pl.Int32,
-    "targets": pl.Int32,
-    "language": pl.Int8,
-    "tools": pl.Boolean,
-}
+ROWS = pl.Schema(
+    {"tokens": pl.Int64(), "supervised": pl.Int64(), "language": pl.Int8(), "tools": pl.Boolean()}
+)
+TURNS = pl.Schema(
+    {
+        "role": pl.Enum(sorted(ROLES)),
+        "tokens": pl.Int32(),
+        "targets": pl.Int32(),
+        "language": pl.Int8(),
+        "tools": pl.Boolean(),
+    }
+)
 PERCENTILES = (50, 75, 90, 95, 99, 100)
 
 

@@ -52,17 +52,13 @@ class Reading:
         )
 
 
-def data_options(command: Command) -> Command:
-    """Options of all commands that read conversations; passed on as `reading: Reading`."""
+def source_options(command: Callable[..., Any]) -> Any:
+    """Options of all commands that read conversations; passed on as `source: Source`."""
 
     @functools.wraps(command)
-    def with_reading(
+    def with_source(
         *args: Any,
         data: tuple[str, ...],
-        tokenizer: str,
-        family: str,
-        template: Path | None,
-        thinking: Thinking,
         roles: tuple[str, ...],
         train_on: Any,
         take: Any,
@@ -72,6 +68,24 @@ def data_options(command: Command) -> Command:
         source = Source(
             paths=data, roles=_roles(roles), take=take, repair=repair, train_on=train_on
         )
+        return command(*args, source=source, **kwargs)
+
+    return _decorated(with_source, [click.argument("data", nargs=-1, required=True), *_SOURCE])
+
+
+def data_options(command: Callable[..., Any]) -> Any:
+    """Those options and the ones on tokenizing; passed on as `reading: Reading`."""
+
+    @functools.wraps(command)
+    def with_reading(
+        *args: Any,
+        source: Source,
+        tokenizer: str,
+        family: str,
+        template: Path | None,
+        thinking: Thinking,
+        **kwargs: Any,
+    ) -> Any:
         reading = Reading(
             source=source,
             tokenizer=tokenizer,
@@ -81,13 +95,16 @@ def data_options(command: Command) -> Command:
         )
         return command(*args, reading=reading, **kwargs)
 
-    wrapped: Any = with_reading
-    for decorate in reversed([click.argument("data", nargs=-1, required=True), *_READING]):
-        wrapped = decorate(wrapped)
-    return wrapped  # type: ignore[no-any-return]
+    return _decorated(source_options(with_reading), _TOKENIZING)
 
 
-_READING: list[Callable[[Any], Any]] = [
+def _decorated(command: Any, decorators: list[Callable[[Any], Any]]) -> Any:
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+_TOKENIZING: list[Callable[[Any], Any]] = [
     click.option(
         "--tokenizer",
         default="glm4",
@@ -115,6 +132,8 @@ _READING: list[Callable[[Any], Any]] = [
         help="The mode in which answers are trained, from GLM-4.5 on; auto: on where there is "
         "reasoning.",
     ),
+]
+_SOURCE: list[Callable[[Any], Any]] = [
     click.option(
         "--role",
         "roles",

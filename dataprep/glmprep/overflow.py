@@ -11,17 +11,15 @@ from dataclasses import dataclass, replace
 
 from glmprep.cut import cut, tail
 from glmprep.families import Family
-from glmprep.families.glm4 import LINE
 from glmprep.findings import Example
 from glmprep.greedy import Exchange
-from glmprep.records import Message
+from glmprep.records import Conversation, Message, Origin, Role
 from glmprep.sized import CLOSING, Limits, Sized, context, size
 from glmprep.tokenizer import Tokenizer
 
 PROMPT_SHARE = 0.75
 """A question may take this share of a segment, so that the rest is left for its answer."""
-HEADER = 2
-"""Tokens of a role's header: the role token and the line break."""
+NOWHERE = Origin("", 1)
 
 Messages = tuple[Message, ...]
 
@@ -47,6 +45,7 @@ class OverflowSplitter:
         self._family = family
         self._tokenizer = tokenizer
         self._limits = limits
+        self._asking, self._going_on = self._before_rest("user"), self._before_rest("assistant")
         self.shortened: list[Example] = []
         self.dropped_tokens = 0
 
@@ -58,7 +57,7 @@ class OverflowSplitter:
             (place for place, step in enumerate(steps) if step.messages[0].role != "user"),
             len(steps),
         )
-        if answer == len(steps) or room <= HEADER:
+        if answer == len(steps) or room <= self._going_on:
             return None
         question = sum(steps[:answer], NOTHING)
         prompt = self._shorten(question, steps[answer].tokens, room)
@@ -86,10 +85,10 @@ class OverflowSplitter:
         if question.tokens <= allowed:
             return question
         message = next(m for m in reversed(question.messages) if m.role == "user")
-        text = tail(message.content, allowed - HEADER, self._tokenizer)
+        text = tail(message.content, allowed - self._asking, self._tokenizer)
         if not text:
             return NOTHING
-        tokens = len(self._tokenizer.encode(text)) + HEADER
+        tokens = len(self._tokenizer.encode(text)) + self._asking
         return _Step((replace(message, content=text, part=(1, 2)),), tokens)
 
     def _pieces(self, steps: list[_Step], room: int) -> list[Messages] | None:
@@ -120,29 +119,55 @@ class OverflowSplitter:
         return _Step(context(replayed.messages), replayed.tokens)
 
     def _cut(self, step: _Step, room: int) -> list[_Step] | None:
-        """One long answer in parts, each with the end of the part before it as context."""
+        """One long answer in parts, each with the end of the part before it as context.
+
+        Its reasoning stays whole, in the first of them.
+        """
         message = step.messages[0]
         if len(step.messages) > 1 or message.tool_calls or message.part is not None:
             return None
-        replayed = min(self._limits.context_tokens, room // 2)
-        first, rest = room - 1, room - HEADER - replayed
-        if rest < 1:
+        lead = self._lead(message)
+        if lead is None:
             return None
-        texts = cut(message.content, first, rest, self._tokenizer, LINE)
+        replayed = min(self._limits.context_tokens, room // 2)
+        before = step.tokens - len(self._tokenizer.encode(lead + message.content))
+        first, rest = room - before, room - self._going_on - replayed
+        if first < 1 or rest < 1:
+            return None
+        texts = cut(message.content, first, rest, self._tokenizer, lead)
         if texts is None:
             return None
-        parts: list[_Step] = []
-        for place, text in enumerate(texts):
-            piece = replace(message, content=text, part=(place, len(texts)))
-            before = tail(texts[place - 1], replayed, self._tokenizer) if place else ""
-            earlier = (
-                replace(message, content=before, part=(place - 1, len(texts))) if before else None
-            )
-            tokens = (
-                HEADER + len(self._tokenizer.encode(text)) + len(self._tokenizer.encode(before))
-            )
-            parts.append(_Step((*context([earlier] if earlier else []), piece), tokens))
-        return parts
+        return [
+            self._part(message, texts, place, replayed if place else 0)
+            for place in range(len(texts))
+        ]
+
+    def _part(self, message: Message, texts: list[str], place: int, replayed: int) -> _Step:
+        """One part of an answer, behind the end of the part before it."""
+        text = texts[place]
+        before = tail(texts[place - 1], replayed, self._tokenizer) if replayed else ""
+        reasoning = "" if place else message.reasoning
+        part = replace(message, content=text, reasoning=reasoning, part=(place, len(texts)))
+        tokens = len(self._tokenizer.encode(text)) + len(self._tokenizer.encode(before))
+        if not before:
+            return _Step((part,), self._going_on + tokens)
+        earlier = replace(part, content=before, part=(place - 1, len(texts)))
+        return _Step((*context([earlier]), part), self._going_on + tokens)
+
+    def _lead(self, message: Message) -> str | None:
+        """What the template puts before an answer's text that is encoded as one with it.
+
+        None where the text does not stand at the answer's end.
+        """
+        text = self._family.pieces(_asked(message))[-1].text
+        return text.removesuffix(message.content) if text.endswith(message.content) else None
+
+    def _before_rest(self, role: Role) -> int:
+        """Tokens that the template puts before the rest of a turn that was cut."""
+        text = "x"
+        rest = _asked(Message(role=role, content=text, part=(1, 2)))
+        (sized,) = size([rest], self._family, self._tokenizer)
+        return sized.turn_tokens[-1] - len(self._tokenizer.encode(text))
 
     def _teaching(
         self, made: list[Messages], sized: Sized, exchange: Exchange
@@ -163,6 +188,12 @@ class OverflowSplitter:
         if not fits or sum(targets) != exchange.targets:
             return None
         return [messages for messages, count in zip(made, targets, strict=True) if count]
+
+
+def _asked(message: Message) -> Conversation:
+    """A conversation of a question and the message."""
+    question = Message(role="user", content="?")
+    return Conversation(id="", messages=(question, message), origin=NOWHERE)
 
 
 def _steps(sized: Sized, exchange: Exchange) -> list[_Step]:

@@ -1,6 +1,7 @@
-"""Files to rows: JSON Lines or a JSON array, plain, gzip or zstd, in bounded memory.
+"""Files to rows: what paths name, and how each kind of file is read.
 
-Rules here take one line's bytes and return a reason, or None when the line is sound.
+JSON Lines, JSON arrays, CSV and TSV, plain, gzip or zstd; Parquet; and data sets that a
+dataset_info.json of LLaMA-Factory describes.
 """
 
 from __future__ import annotations
@@ -13,66 +14,39 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import IO, cast
 
-import orjson
-
+from glmprep import lines, tables
 from glmprep.errors import InputError
-from glmprep.findings import Severity, rule
-from glmprep.records import Origin, RawRow, Rejection
+from glmprep.records import RawRow, Rejection
+from glmprep.schemas import dataset_info
+from glmprep.schemas.dataset_info import Description
 
 SAMPLE = "sample:"
 """Before the name of a sample that ships with this package: real conversations to try things on."""
 REJECTS = "rejects.jsonl"
-SUFFIXES = (".jsonl", ".json", ".ndjson")
+LISTS = (REJECTS, "repairs.jsonl", "ledger.parquet")
+"""How the names of files end that commands write beside their output: what became of rows."""
+TEXT = (".jsonl", ".json", ".ndjson", ".csv", ".tsv")
+PARQUET = ".parquet"
 COMPRESSED = (".gz", ".zst")
-MAX_LINE_BYTES = 32 << 20
-MAX_ARRAY_BYTES = 2 << 30
-SKIP_BYTES = 1 << 20
+MANIFEST, SHARDS = "manifest.json", "shard-*.parquet"
+HEAD_BYTES = 4096
+MAX_BLANK_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
+BLANK = b" \t\r\n"
 
 
-@rule("DF001", Severity.ERROR)
-def invalid_json(line: bytes) -> str | None:
-    """A line is not JSON.
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A file of rows, and how dataset_info.json describes them, if it does."""
 
-    Evidence: lines that cannot be parsed as JSON: {count}.
-    Why: such a line cannot be trained on; often a file was cut off, or objects span several lines.
-    Fix: write one JSON object per line; the location and the parser's words are in the examples.
-    """
-    try:
-        orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        return f"not JSON: {error.msg} at column {error.colno}"
-    return None
-
-
-@rule("DF002", Severity.ERROR)
-def invalid_utf8(line: bytes) -> str | None:
-    """A line is not UTF-8.
-
-    Evidence: lines with bytes that are not UTF-8: {count}.
-    Why: the file was written in another encoding (GBK is common), so its text would be garbled.
-    Fix: convert the file, for example with iconv -f GBK -t UTF-8.
-    """
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return f"not UTF-8: byte 0x{line[error.start]:02x} at byte {error.start + 1}"
-    return None
-
-
-@rule("DF003", Severity.ERROR)
-def line_too_long(line: bytes, limit: int = MAX_LINE_BYTES) -> str | None:
-    """A line is longer than any conversation.
-
-    Evidence: lines longer than the limit for one line: {count}.
-    Why: it is mostly a file without line breaks, and would have to fit in memory at once.
-    Fix: write one conversation per line.
-    """
-    return f"longer than {limit >> 20} MiB" if len(line) > limit else None
+    path: str
+    description: Description | None = None
 
 
 def read(paths: Sequence[str]) -> Iterator[RawRow | Rejection]:
@@ -80,50 +54,25 @@ def read(paths: Sequence[str]) -> Iterator[RawRow | Rejection]:
 
     Raises InputError for a path that is missing, holds no data, or is no text.
     """
-    for path in find(paths):
-        try:
-            with closing(_open(path)) as file:
-                yield from _rows(path, file)
-        except (OSError, EOFError, zlib.error) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"{path}: cannot be read: {reason}") from error
+    for file in _files(paths):
+        rows = _file_rows(file.path)
+        description = file.description
+        if description is None:
+            yield from rows
+            continue
+        for row in rows:
+            if isinstance(row, RawRow):
+                row = replace(row, value=description.standard(row.value))
+            yield row
 
 
 def find(paths: Sequence[str]) -> list[str]:
     """The data files that `paths` name, each once; raises InputError where a path names none.
 
-    A folder stands for all data files in it and below, without lists of rejected rows.
+    A folder stands for all data files in it and below, without shards and lists of what became of
+    rows.
     """
-    found: list[str] = []
-    for path in paths:
-        if path == "-" and path in found:
-            raise InputError("-: standard input can be read only once")
-        if path == "-" or _sample(path).is_file() or _is_readable(Path(path)):
-            found.append(path)
-        elif path.startswith(SAMPLE):
-            raise InputError(f"{path}: no such sample; there are {', '.join(samples())}")
-        elif Path(path).is_dir():
-            files = sorted(str(p) for p in Path(path).rglob("*") if p.is_file() and _is_data(p))
-            if not files:
-                raise InputError(f"{path}: no data files ({', '.join(SUFFIXES)}, .gz or .zst)")
-            found += files
-        else:
-            matches = sorted(p for p in glob.glob(path, recursive=True) if Path(p).is_file())
-            if not matches:
-                raise InputError(f"{path}: no such file")
-            found += matches
-    for path in found:
-        if path.encode("utf-8", "replace").decode() != path:
-            raise InputError(f"{path}: the file's name is not UTF-8; rename it")
-    once: dict[str, str] = {}
-    for path in found:
-        once.setdefault(os.path.realpath(path), path)
-    return list(once.values())
-
-
-def _is_readable(path: Path) -> bool:
-    """A file or a pipe, such as the shell's <(command)."""
-    return path.exists() and not path.is_dir()
+    return [file.path for file in _files(paths)]
 
 
 def samples() -> list[str]:
@@ -132,22 +81,126 @@ def samples() -> list[str]:
     return [SAMPLE + name for name in sorted(names)]
 
 
+def _files(paths: Sequence[str]) -> list[DataFile]:
+    found: list[DataFile] = []
+    for path in paths:
+        if path == "-" and DataFile("-") in found:
+            raise InputError("-: standard input can be read only once")
+        found += _named(path)
+    for file in found:
+        if file.path.encode("utf-8", "replace").decode() != file.path:
+            raise InputError(f"{file.path}: the file's name is not UTF-8; rename it")
+    once: dict[str, DataFile] = {}
+    for file in found:
+        once.setdefault(os.path.realpath(file.path), file)
+    return list(once.values())
+
+
+def _named(path: str) -> list[DataFile]:
+    """The files that one path names."""
+    if path.startswith(SAMPLE) and not _sample(path).is_file():
+        raise InputError(f"{path}: no such sample; there are {', '.join(samples())}")
+    info, colon, name = path.rpartition(":")
+    if Path(path).name == dataset_info.FILE and Path(path).is_file():
+        return _only_entry(path)
+    if path == "-" or path.startswith(SAMPLE) or _is_readable(Path(path)):
+        return [DataFile(path)]
+    if Path(path).is_dir():
+        return _below(Path(path))
+    if colon and info.endswith(".json") and Path(info).is_file():
+        return _described(*dataset_info.find(info, name))
+    matches = sorted(p for p in glob.glob(path, recursive=True) if _is_rows(Path(p)))
+    if not matches:
+        raise InputError(f"{path}: no such file")
+    return [DataFile(match) for match in matches]
+
+
+def _only_entry(path: str) -> list[DataFile]:
+    """The one set that lies beside a dataset_info.json; InputError where there are several."""
+    names = sorted(name for group in dataset_info.local_files(path).values() for name in group)
+    if len(names) != 1:
+        known = ", ".join(names) or "none"
+        raise InputError(f"{path}: write {path}:NAME for one of its data sets; there are {known}")
+    return _described(*dataset_info.find(path, names[0]))
+
+
+def _described(path: str, description: Description) -> list[DataFile]:
+    """The file, or the files in the folder, of an entry of dataset_info.json."""
+    if Path(path).is_dir():
+        return [DataFile(file.path, description) for file in _below(Path(path))]
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file")
+    if path.endswith(".txt"):
+        raise InputError(f"{path}: is running text, for pretraining; fine-tuning needs answers")
+    return [DataFile(path, description)]
+
+
+def _below(folder: Path) -> list[DataFile]:
+    """All data files in a folder and below, as a dataset_info.json beside them describes them."""
+    if _holds_shards(folder):
+        raise InputError(f"{folder}: holds shards; give the data that they were made from")
+    data = (path for path in folder.rglob("*") if path.is_file() and _is_data(path))
+    files = sorted(str(path) for path in data if not _holds_shards(path.parent))
+    if not files:
+        raise InputError(f"{folder}: no data files ({', '.join((*TEXT, PARQUET))}, .gz or .zst)")
+    info = str(folder / dataset_info.FILE)
+    named = dataset_info.local_files(info) if Path(info).is_file() else {}
+    return [DataFile(path, _description(info, named.get(path, []))) for path in files]
+
+
+def _description(info: str, names: Sequence[str]) -> Description | None:
+    """What all of these entries, which name the same file, say of its rows."""
+    found = [dataset_info.find(info, name)[1] for name in names]
+    if any(other != found[0] for other in found[1:]):
+        alike = ", ".join(f"{info}:{name}" for name in names)
+        raise InputError(f"{info}: describes one file in several ways; name one of {alike}")
+    return found[0] if found else None
+
+
+def _holds_shards(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file() and any(folder.glob(SHARDS))
+
+
+def _is_readable(path: Path) -> bool:
+    """A file or a pipe, such as the shell's <(command)."""
+    return path.exists() and not path.is_dir()
+
+
+def _is_rows(path: Path) -> bool:
+    return path.is_file() and path.name != dataset_info.FILE
+
+
 def _samples() -> Path:
     with resources.as_file(resources.files("glmprep") / "assets" / "samples") as folder:
         return folder
 
 
 def _sample(path: str) -> Path:
-    """The file of `sample:NAME`; a path that does not exist for anything else."""
-    name = path.removeprefix(SAMPLE) if path.startswith(SAMPLE) else ""
-    return _samples() / f"{name or '-'}.jsonl.gz"
+    """The file of `sample:NAME`."""
+    return _samples() / f"{path.removeprefix(SAMPLE) or '-'}.jsonl.gz"
 
 
 def _is_data(path: Path) -> bool:
-    name = path.name
+    name = _plain_name(path.name)
+    if name.endswith(LISTS) or name == dataset_info.FILE:
+        return False
+    return name.endswith(TEXT) or path.name.endswith(PARQUET)
+
+
+def _plain_name(name: str) -> str:
+    """A file's name without what says that it is compressed."""
     for suffix in COMPRESSED:
         name = name.removesuffix(suffix)
-    return name.endswith(SUFFIXES) and not name.endswith(REJECTS)
+    return name
+
+
+def _file_rows(path: str) -> Iterator[RawRow | Rejection]:
+    try:
+        with closing(_open(path)) as file:
+            yield from _rows(path, file)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise InputError(f"{path}: cannot be read: {reason}") from error
 
 
 def _open(path: str) -> io.BufferedReader:
@@ -165,54 +218,54 @@ def _open(path: str) -> io.BufferedReader:
 
 
 def _rows(path: str, file: io.BufferedReader) -> Iterator[RawRow | Rejection]:
-    head = file.peek(4096)[:4096]
+    head = _head(file)
+    if head.startswith(b"PAR1"):
+        if not Path(path).is_file() or _plain_name(path) != path:
+            raise InputError(f"{path}: Parquet in a pipe or compressed once more; name the file")
+        return tables.parquet_rows(path)
+    _require_text(path, head)
+    text = io.BufferedReader(_Joined(head.removeprefix(BOM), file), BUFFER_BYTES)
+    name = _plain_name(path)
+    if name.endswith((".csv", ".tsv")):
+        return tables.csv_rows(path, text, tabs=name.endswith(".tsv"))
+    if head.removeprefix(BOM).lstrip(BLANK).startswith(b"["):
+        return lines.array_rows(path, text)
+    return lines.line_rows(path, text)
+
+
+def _head(file: IO[bytes]) -> bytes:
+    """The beginning of a file, as far as to what stands behind blank lines."""
+    head = file.read(HEAD_BYTES)
+    while not head.removeprefix(BOM).lstrip(BLANK) and len(head) < MAX_BLANK_BYTES:
+        more = file.read(HEAD_BYTES)
+        if not more:
+            break
+        head += more
+    return head
+
+
+def _require_text(path: str, head: bytes) -> None:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head[:2] in (b"{\0", b"[\0", b"\0{", b"\0["):
+        raise InputError(f"{path}: is UTF-16; convert it with iconv -f UTF-16 -t UTF-8")
     if b"\0" in head:
         raise InputError(f"{path}: is a binary file; give JSON Lines text")
-    if head.removeprefix(BOM).lstrip().startswith(b"["):
-        return _array(path, file)
-    return _lines(path, file)
 
 
-def _array(path: str, file: IO[bytes]) -> Iterator[RawRow | Rejection]:
-    data = file.read(MAX_ARRAY_BYTES + 1)
-    if len(data) > MAX_ARRAY_BYTES:
-        raise InputError(f"{path}: a JSON array over {MAX_ARRAY_BYTES >> 30} GiB; use JSON Lines")
-    try:
-        values = orjson.loads(data.removeprefix(BOM))
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not a JSON array: {error.msg}") from error
-    for place, value in enumerate(values, 1):
-        yield RawRow(value=value, origin=Origin(path, place))
+class _Joined(io.RawIOBase):
+    """The beginning of a file, which was read to look at it, and the rest."""
 
+    def __init__(self, head: bytes, rest: io.BufferedReader) -> None:
+        self._head, self._rest = memoryview(head), rest
 
-def _lines(path: str, file: IO[bytes]) -> Iterator[RawRow | Rejection]:
-    number = 0
-    while line := file.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        origin = Origin(path, number)
-        if number == 1:
-            line = line.removeprefix(BOM)
-        if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-            _skip_line(file)
-        elif not line.strip():
-            continue
-        else:
-            try:
-                yield RawRow(value=orjson.loads(line), origin=origin)
-                continue
-            except orjson.JSONDecodeError:
-                pass
-        yield _rejection(line, origin)
+    def readable(self) -> bool:
+        """It is."""
+        return True
 
-
-def _skip_line(file: IO[bytes]) -> None:
-    """Pass over the rest of a line without holding it."""
-    while (part := file.readline(SKIP_BYTES)) and not part.endswith(b"\n"):
-        pass
-
-
-def _rejection(line: bytes, origin: Origin) -> Rejection:
-    for check in (line_too_long, invalid_utf8, invalid_json):
-        if reason := check(line):
-            return Rejection(rule=check.id, reason=reason, origin=origin)
-    raise AssertionError(f"{origin}: rejected, yet no rule says why")
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fill the buffer, from the beginning first; 0 at the end."""
+        if not self._head:
+            return self._rest.readinto1(buffer)
+        taken = min(len(buffer), len(self._head))
+        buffer[:taken] = self._head[:taken]
+        self._head = self._head[taken:]
+        return taken

@@ -137,7 +137,7 @@ def merge_same_role(messages: Sequence[Turn]) -> Iterator[Edit]:
 
 
 TEXTS = ("content", "reasoning_content")
-REPAIRS: tuple[Rule[Callable[[Sequence[Turn]], Iterator[Edit]]], ...] = (
+REPAIRS: tuple[Rule[Callable[..., Iterator[Edit]]], ...] = (
     clean_text,
     fill_null,
     drop_leading_answer,
@@ -163,7 +163,11 @@ def repair(row: dict[str, Any]) -> tuple[dict[str, Any], list[Edit]]:
 
 
 def undo(row: Mapping[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
-    """The row as it was before `edits`; raises ValueError where it is not the row they made."""
+    """The row as it was before `edits`; raises ValueError where it is not the row they made.
+
+    A row that was written and read again need only have the same roles where it was changed: its
+    fields may have been put in another form.
+    """
     messages = list(row["messages"])
     for edit in reversed(edits):
         messages = _replaced(messages, edit.at, edit.after, edit.before)
@@ -173,7 +177,8 @@ def undo(row: Mapping[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
 def _replaced(
     messages: Sequence[Turn], at: int, old: Sequence[Turn], new: Sequence[Turn]
 ) -> list[Any]:
-    if list(messages[at : at + len(old)]) != list(old):
+    replaced = messages[at : at + len(old)]
+    if [m.get("role") for m in replaced] != [m.get("role") for m in old]:
         raise ValueError(f"message {at + 1} is not the one that was changed")
     return [*messages[:at], *new, *messages[at + len(old) :]]
 

@@ -7,47 +7,31 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from glmprep import canonical
+from glmprep import canonical, entries
 from glmprep.collect import Hit
+from glmprep.coverage import COLUMNS, NUMBERS, Counts, entering, held, replayed
+from glmprep.entries import Entries, places
 from glmprep.errors import InputError, UsageError
 from glmprep.families import Family
 from glmprep.files import replacing, write_atomically
 from glmprep.findings import Finding, Rule
 from glmprep.greedy import Segment, greedy
-from glmprep.intake import Intake, by_rule, reject_lines
+from glmprep.intake import Batch, Intake, by_rule, reject_lines
+from glmprep.mending import repairs_path
 from glmprep.overflow import OverflowSplitter
 from glmprep.records import Rejection
-from glmprep.rules.lengths import exchange_too_long, header_too_long, prompt_shortened
+from glmprep.rules.lengths import (
+    exchange_too_long,
+    header_too_long,
+    no_labels,
+    prompt_shortened,
+)
 from glmprep.sized import CLOSING, Limits, Sized, require_room, size
 from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
 
 OnOverflow = Literal["split", "quarantine"]
-
-
-@dataclass(slots=True, kw_only=True)
-class Counts:
-    """What went in and came out. `targets` are tokens that are trained.
-
-    targets_in = targets_out + targets_set_aside.
-    """
-
-    rows: int = 0
-    conversations: int = 0
-    whole: int = 0
-    cut: int = 0
-    segments: int = 0
-    exchanges_set_aside: int = 0
-    targets_in: int = 0
-    targets_out: int = 0
-    targets_set_aside: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-
-    @property
-    def balances(self) -> bool:
-        """Whether every target that came in went out once or was set aside."""
-        return self.targets_in == self.targets_out + self.targets_set_aside
+SETTING_ASIDE = (header_too_long.id, exchange_too_long.id, no_labels.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +45,11 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         """The counts as plain JSON values."""
         return {**asdict(self.counts), "rejected": by_rule(self.rejections)}
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Rows that went no further, by rule; what was set aside is not among them."""
+        return by_rule([one for one in self.rejections if one.rule not in SETTING_ASIDE])
 
     @property
     def reject_share(self) -> float:
@@ -81,8 +70,9 @@ def segment(
     """Write the conversations of `source` as canonical JSON Lines in which each row fits.
 
     Conversations that fit are written as they are; what was rejected goes to a file beside the
-    output. Raises UsageError for a limit that nothing fits in or an output that is an input,
-    InputError when no conversation is left.
+    output, and the ledger, with a line for each row, to another (see `coverage.SCHEMA`). Raises
+    UsageError for a limit that nothing fits in or an output that is an input, InputError when no
+    conversation is left.
     """
     require_room(limits.max_length, family)
     intake = Intake(source, family=family, special_tokens=list(tokenizer.added))
@@ -97,6 +87,7 @@ def segment(
         family=family,
         tokenizer=tokenizer,
         limits=limits,
+        entries=Entries(intake.files, COLUMNS),
         split=OverflowSplitter(family, tokenizer, limits) if on_overflow == "split" else None,
     )
     with replacing(output) as file:
@@ -105,6 +96,10 @@ def segment(
         if not run.counts.whole + run.counts.segments:
             raise InputError(run.intake.nothing_left(max_length=limits.max_length))
     write_atomically(rejects_path(output), reject_lines(run.intake.rejections))
+    if source.repair:
+        write_atomically(repairs_path(output), intake.mending.ledger())
+    with replacing(ledger_path(output)) as file:
+        entries.write(run.entries.table(), file)
     return Result(counts=run.counts, rejections=run.intake.rejections, findings=run.findings())
 
 
@@ -113,23 +108,31 @@ def rejects_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.rejects.jsonl")
 
 
+def ledger_path(output: Path) -> Path:
+    """Where the ledger of an output file is."""
+    return output.with_name(f"{output.name}.ledger.parquet")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """One pass: what it needs, and the counts that it fills."""
+    """One pass: what it needs, and the counts and the ledger that it fills."""
 
     intake: Intake
     family: Family
     tokenizer: Tokenizer
     limits: Limits
     split: OverflowSplitter | None
+    entries: Entries
     counts: Counts = field(default_factory=Counts)
 
     def lines(self) -> Iterator[bytes]:
         """The lines of the output."""
         for batch in self.intake.batches():
-            for sized in size(batch.rows, self.family, self.tokenizer):
-                yield from self._lines(sized)
+            if batch.rows:
+                yield from self._batch(batch)
         self.counts.rows = self.intake.rows
+        rejections = self.intake.rejections
+        self.entries.reject([one for one in rejections if one.rule not in SETTING_ASIDE])
 
     def findings(self) -> list[Finding]:
         """What the pass found, shortened prompts included."""
@@ -141,42 +144,68 @@ class _Run:
             self.intake.hit(Hit(rule=prompt_shortened, count=count, rows=count, examples=shown))
         return self.intake.findings(max_length=self.limits.max_length, dropped_tokens=dropped)
 
-    def _lines(self, sized: Sized) -> Iterator[bytes]:
-        counts = self.counts
-        targets = sum(sized.turn_targets)
-        counts.conversations += 1
-        counts.targets_in += targets
-        counts.tokens_in += sized.total
+    def _batch(self, batch: Batch) -> Iterator[bytes]:
+        """The lines of a batch; its conversations are entered in the ledger."""
+        counted: list[Counts] = []
+        rules: list[str | None] = []
+        for sized in size(batch.rows, self.family, self.tokenizer):
+            counts, before = entering(sized), len(self.intake.rejections)
+            yield from self._lines(sized, counts)
+            assert counts.balances, f"{sized.conversation.origin}: turns or targets lost: {counts}"
+            counted.append(counts)
+            rules.append(next((one.rule for one in self.intake.rejections[before:]), None))
+            self.counts.add(counts)
+        self.entries.add(
+            batch.rows,
+            place=places(batch.row_of),
+            outcome=[counts.outcome for counts in counted],
+            rule=rules,
+            **{name: [getattr(counts, name) for counts in counted] for name in NUMBERS},
+        )
+
+    def _lines(self, sized: Sized, counts: Counts) -> Iterator[bytes]:
         if sized.total <= self.limits.max_length:
-            counts.whole += 1
-            counts.targets_out += targets
-            counts.tokens_out += sized.total
+            counts.whole = 1
+            counts.targets_out, counts.tokens_out = counts.targets_in, counts.tokens_in
+            counts.turns_out = counts.turns_in
             yield canonical.line(sized.conversation)
             return
-        counts.cut += 1
+        counts.cut = 1
         if sized.head + CLOSING >= self.limits.max_length:
             self._set_aside(sized, header_too_long, "system message and tools", sized.head)
-            counts.targets_set_aside += targets
+        elif not counts.targets_in:
+            self._set_aside(sized, no_labels, "nothing in it is trained", sized.total)
+        else:
+            yield from self._cut(sized, counts)
             return
-        yield from self._cut(sized)
+        counts.turns_set_aside, counts.targets_set_aside = counts.turns_in, counts.targets_in
 
-    def _cut(self, sized: Sized) -> Iterator[bytes]:
-        counts = self.counts
+    def _cut(self, sized: Sized, counts: Counts) -> Iterator[bytes]:
         segments: list[Segment] = []
+        aside: set[int] = set()
+        before = self.split.dropped_tokens if self.split else 0
         for part in greedy(sized, self.limits, self.split):
             if isinstance(part, Segment):
                 segments.append(part)
                 continue
             place = f"messages {part.first + 1} to {part.last}"
             self._set_aside(sized, exchange_too_long, place, sized.head + part.tokens + CLOSING)
+            aside.update(range(part.first, part.last))
             counts.exchanges_set_aside += 1
             counts.targets_set_aside += part.targets
+        if not segments:
+            aside.update(range(counts.turns_in))
+        counts.tokens_shortened = self.split.dropped_tokens - before if self.split else 0
+        turns = held(sized, segments)
+        counts.turns_out, counts.turns_set_aside = len(turns), len(aside - turns)
+        counts.turns_left_out = counts.turns_in - len(aside | turns)
         parts = [part.conversation() for part in segments]
-        counts.segments += len(segments)
+        counts.segments = len(segments)
         for measured in size(parts, self.family, self.tokenizer):
             # Measured again, from what is written: the sums are a proof, not a plan.
             counts.targets_out += sum(measured.turn_targets)
             counts.tokens_out += measured.total
+            counts.tokens_replayed += replayed(measured)
         for part, conversation in zip(segments, parts, strict=True):
             yield canonical.line(conversation, origin=_origin(part))
 

@@ -4,39 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import polars as pl
-
 from glmprep.collect import Collector, Hit
-from glmprep.findings import Example
-from glmprep.labels import TokenBatch
+from glmprep.copies import exact_copies, leaked, near_copies
+from glmprep.errors import InputError
+from glmprep.families import Family
+from glmprep.fingerprints import Fingerprints
+from glmprep.identity import Identities
+from glmprep.intake import Intake
+from glmprep.labels import TokenBatch, tokenize
+from glmprep.pairs import Pairs
 from glmprep.records import Conversation
-from glmprep.rules.sets import exact_duplicate
-from glmprep.table import digests, message_table
-
-EXAMPLES = 5
-
-
-def set_collectors() -> list[Collector]:
-    """One collector for each check."""
-    return [Copies()]
+from glmprep.shared import shared_parts
+from glmprep.source import Source
+from glmprep.tokenizer import Tokenizer
 
 
-class Copies:
-    """Finds exact copies by a 64-bit hash of each conversation."""
+def set_collectors(evaluation: Fingerprints | None = None) -> list[Collector]:
+    """One collector for each thing that is kept; `evaluation` is the set that is held out."""
+    return [Likeness(evaluation), Identities(), Pairs()]
 
-    def __init__(self) -> None:
-        self._tables: list[pl.DataFrame] = []
+
+def held_out(source: Source, *, family: Family, tokenizer: Tokenizer) -> Fingerprints:
+    """The fingerprints of all sound conversations of `source`.
+
+    Raises InputError when there is none.
+    """
+    intake = Intake(source, family=family, special_tokens=list(tokenizer.added))
+    made = Fingerprints()
+    for batch in intake.batches():
+        if batch.rows:
+            made.add(batch.rows, tokenize(batch.rows, family, tokenizer))
+    if intake.rows == len(intake.rejections):
+        raise InputError(intake.nothing_left())
+    return made
+
+
+class Likeness:
+    """What conversations have in common, with one another and with those that are held out."""
+
+    def __init__(self, evaluation: Fingerprints | None = None) -> None:
+        self._known = Fingerprints()
+        self._evaluation = evaluation
 
     def add(self, conversations: Sequence[Conversation], tokens: TokenBatch) -> None:
-        """Hash a batch."""
-        where = [str(c.origin) for c in conversations]
-        digest = digests(conversations, message_table(conversations))
-        self._tables.append(pl.DataFrame({"where": where, "digest": digest}))
+        """Take fingerprints of a batch."""
+        self._known.add(conversations, tokens)
 
     def hits(self) -> Iterator[Hit]:
-        """All copies but the first of each."""
-        table = pl.concat(self._tables)
-        hits = table.filter(exact_duplicate())
-        if not hits.is_empty():
-            examples = [Example(where=where) for where in hits["where"].head(EXAMPLES)]
-            yield Hit(rule=exact_duplicate, count=hits.height, rows=hits.height, examples=examples)
+        """Copies, shared parts and leaks."""
+        yield from exact_copies(self._known)
+        yield from near_copies(self._known)
+        yield from shared_parts(self._known)
+        if self._evaluation is not None:
+            yield from leaked(self._known, self._evaluation)

@@ -1,4 +1,4 @@
-"""A shard folder: Parquet files of training rows, and `manifest.json`, written last.
+"""A shard folder: Parquet files of training rows, a ledger, and `manifest.json`, written last.
 
 A row is what the model sees at once: one conversation or segment, or several packed together.
 
@@ -9,13 +9,14 @@ A row is what the model sees at once: one conversation or segment, or several pa
     bucket            int32         length to which a batch of this row's bucket is padded
     conversation_ids  list<string>  one per segment
 
-The same rows give the same bytes: writer settings are pinned and no time, path or worker enters.
+`ledger.parquet` has a line for each row that was read (see `glmprep.entries`). The same rows give
+the same bytes: writer settings are pinned and no time, path or worker enters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,16 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from glmprep import entries
 from glmprep.errors import IncompleteShards, InputError, UsageError
 from glmprep.files import sha256, write_atomically
 from glmprep.ledger import Ledger
+from glmprep.mending import REPAIRS
+from glmprep.read import REJECTS
 
-FORMAT = "glmprep-shards/1"
+FORMAT = "glmprep-shards/2"
 MANIFEST = "manifest.json"
+LEDGER = "ledger.parquet"
 ROWS_PER_GROUP = 512
 SCHEMA = pa.schema(
     [
@@ -90,8 +95,9 @@ class Manifest:
     """What `manifest.json` says; `files` has an object per Parquet file: name, rows, sums, sha256.
 
     `tokenizer` and `family` are fingerprints of what made the ids; `config` is the whole
-    configuration; `ledger` the sums of the run (see `glmprep.ledger`); `buckets` the padded
-    lengths with their rows; `added_tokens` what the trainer has to add to the vocabulary.
+    configuration; `inputs` the files that were read, without their folders; `ledger` the sums of
+    the run (see `glmprep.ledger`), `ledger_file` what tells its lines, None where none were kept;
+    `buckets` the padded lengths with their rows; `added_tokens` what a trainer adds to the model.
     """
 
     tokenizer: Mapping[str, Any]
@@ -108,7 +114,14 @@ class Manifest:
     config: Mapping[str, Any]
     ledger: Mapping[str, Any]
     files: Sequence[Mapping[str, Any]]
+    inputs: Sequence[str] = ()
+    ledger_file: Mapping[str, Any] | None = None
     format: str = FORMAT
+
+    @property
+    def files_listed(self) -> Sequence[Mapping[str, Any]]:
+        """All files with a checksum: those with rows, and the ledger."""
+        return [*self.files, *([] if self.ledger_file is None else [self.ledger_file])]
 
 
 class ShardWriter:
@@ -122,6 +135,7 @@ class ShardWriter:
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
         self.folder = folder
         self.files: list[dict[str, Any]] = []
+        self.ledger_file: dict[str, Any] | None = None
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder}: is a file; name a folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,22 +172,29 @@ class ShardWriter:
             }
         )
 
+    def write_ledger(self, lines: pa.Table) -> None:
+        """Write the ledger's lines (see `glmprep.entries`)."""
+        path = self.folder / LEDGER
+        entries.write(lines, path)
+        self.ledger_file = {"name": LEDGER, "rows": lines.num_rows, "sha256": sha256(path)}
+
     def finish(self, **manifest: Any) -> Manifest:
         """Write the manifest through a temporary name: from here on the folder is complete."""
-        made = Manifest(files=self.files, **manifest)
-        write_atomically(self.folder / MANIFEST, orjson.dumps(_as_dict(made), option=_JSON_STYLE))
+        made = Manifest(files=self.files, ledger_file=self.ledger_file, **manifest)
+        write_atomically(self.folder / MANIFEST, orjson.dumps(asdict(made), option=_JSON_STYLE))
         return made
 
     def _find_earlier(self, overwrite: bool) -> list[Path]:
         """An earlier run's files, the manifest first so that no half of it ever looks whole."""
         shards = [self.folder / MANIFEST, *sorted(self.folder.glob("shard-*.parquet"))]
-        ours = [*shards, self.folder / "rejects.jsonl", *sorted(self.folder.glob("*.tmp"))]
+        lists = [self.folder / name for name in (LEDGER, REJECTS, REPAIRS)]
+        ours = [*shards, *lists, *sorted(self.folder.glob("*.tmp"))]
         foreign = sorted(p for p in self.folder.iterdir() if p not in ours)
         if foreign:
             raise UsageError(f"{self.folder}: holds {foreign[0].name}; name an empty folder")
         if not overwrite and any(path.exists() for path in shards):
             raise UsageError(f"{self.folder}: holds shards already; pass --overwrite")
-        return [path for path in ours if path.name != "rejects.jsonl"]
+        return [path for path in ours if path.name != REJECTS]
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -193,7 +214,10 @@ def read_manifest(folder: Path) -> Manifest:
         data = orjson.loads(path.read_bytes())
         found = data["format"]
         if found != FORMAT:
-            raise InputError(f"{path}: format {found!r}, this version reads {FORMAT!r}")
+            raise InputError(
+                f"{path}: format {found!r}, this version reads {FORMAT!r}; "
+                "write the shards again with glmprep bucket"
+            )
         manifest = Manifest(**data)
         _require_shape(manifest)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -208,7 +232,8 @@ def read_files(folder: Path, manifest: Manifest) -> Iterator[Rows]:
         try:
             rows = _from_table(pq.read_table(path, schema=SCHEMA))
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise InputError(f"{path}: cannot be read as a shard ({_first_line(error)})") from error
+            reason = entries.first_line(error)
+            raise InputError(f"{path}: cannot be read as a shard ({reason})") from error
         yield rows
 
 
@@ -235,18 +260,18 @@ def join(parts: Sequence[Rows]) -> Rows:
 _JSON_STYLE = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
-def _as_dict(manifest: Manifest) -> dict[str, Any]:
-    return {name: getattr(manifest, name) for name in Manifest.__dataclass_fields__}
-
-
 def _require_shape(manifest: Manifest) -> None:
     """Raise TypeError, KeyError, ValueError or AttributeError for fields of another kind."""
     Ledger.from_json(manifest.ledger)
+    if not isinstance(manifest.config, dict):
+        raise TypeError("the configuration is not an object")
     texts = [manifest.tokenizer["name"], manifest.tokenizer["sha256"], manifest.layout]
+    texts += [manifest.family, *manifest.inputs]
     numbers = [manifest.max_length, manifest.tokens_per_batch, manifest.pad_id, *manifest.stop_ids]
-    for entry in manifest.files:
+    numbers += [entry[name] for entry in manifest.files for name in ("tokens", "supervised")]
+    for entry in manifest.files_listed:
         texts += [entry["name"], entry["sha256"]]
-        numbers += [entry["rows"], entry["tokens"], entry["supervised"]]
+        numbers += [entry["rows"]]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("a name or checksum is not text")
     if not all(isinstance(number, int) for number in numbers):
@@ -274,7 +299,3 @@ def _from_table(table: pa.Table) -> Rows:
         bucket=table.column("bucket").to_numpy().astype(np.int32),
         conversation_ids=table.column("conversation_ids").to_pylist(),
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

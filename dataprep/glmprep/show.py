@@ -5,34 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 
 from glmprep.errors import InputError, UsageError
 from glmprep.shards import Manifest, Rows, read_files, read_manifest
 from glmprep.tokenizer import EMBEDDED, Tokenizer, load
-
-if TYPE_CHECKING:
-    from rich.text import Text
-
-Kind = Literal["trained", "stop", "context", "special"]
-STYLES: dict[Kind, str] = {
-    "trained": "bold black on green",
-    "stop": "bold white on magenta",
-    "context": "",
-    "special": "cyan",
-}
-MARKS: dict[Kind, tuple[str, str]] = {"trained": ("⟦", "⟧"), "stop": ("⟪", "⟫")}
-"""Where colours cannot be seen, these stand around what is trained."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Text whose tokens are all treated alike; `stop` is a control token that is trained."""
-
-    text: str
-    kind: Kind
+from glmprep.transcript import Span, kinds_of, spans_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,48 +62,17 @@ def show(folder: Path, wanted: Sequence[int], tokenizer: str | None = None) -> l
     return [shown[row] for row in wanted]
 
 
-def spans_of(ids: Sequence[int], mask: Sequence[int], tokenizer: Tokenizer) -> list[Span]:
-    """Tokens as text, in runs that are treated alike."""
-    kinds = [_kind(token, trained, tokenizer) for token, trained in zip(ids, mask, strict=True)]
-    spans: list[Span] = []
-    begin = 0
-    for end in range(1, len(kinds) + 1):
-        if end == len(kinds) or kinds[end] != kinds[begin]:
-            spans.append(Span(tokenizer.decode(ids[begin:end]), kinds[begin]))
-            begin = end
-    return spans
-
-
-def as_text(row: ShownRow, *, colour: bool) -> Text:
-    """The row for a terminal: colours, or marks around what is trained."""
-    from rich.text import Text
-
-    from glmprep.console import printable
-
-    text = Text()
-    for span in row.spans:
-        shown = "\n".join(printable(line) for line in span.text.split("\n"))
-        before, after = ("", "") if colour else MARKS.get(span.kind, ("", ""))
-        text.append(f"{before}{shown}{after}", style=STYLES[span.kind] if colour else "")
-    return text
-
-
-def _kind(token: int, trained: int, tokenizer: Tokenizer) -> Kind:
-    if tokenizer.is_added(token):
-        return "stop" if trained else "special"
-    return "trained" if trained else "context"
-
-
 def _shown(rows: Rows, place: int, row: int, tokenizer: Tokenizer) -> ShownRow:
     at = slice(int(rows.offsets[place]), int(rows.offsets[place + 1]))
     ids, mask = rows.input_ids[at], rows.loss_mask[at]
+    tokens = ids.tolist()
     return ShownRow(
         row=row,
         conversations=rows.conversation_ids[place],
         bucket=int(rows.bucket[place]),
         tokens=len(ids),
         supervised=int(np.count_nonzero(mask)),
-        spans=spans_of(ids.tolist(), mask.tolist(), tokenizer),
+        spans=spans_of(tokens, kinds_of(tokens, mask.tolist(), tokenizer), tokenizer),
     )
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from glmprep.errors import UsageError
 from glmprep.families import Family
-from glmprep.families.piece import NO_TURN
+from glmprep.families.piece import NO_TOKEN, NO_TURN
 from glmprep.labels import TokenBatch, tokenize
 from glmprep.records import Conversation, Message
 from glmprep.tokenizer import Tokenizer
@@ -49,17 +49,17 @@ class Sized:
     head: int
 
 
-def require_room(max_length: int, family: Family) -> None:
+def require_room(max_length: int, family: Family, option: str = "--max-length") -> None:
     """Raise UsageError for a limit in which not even one word and its answer fit.
 
     Nor may it be longer than the 32 bits in which shards hold it.
     """
     least = len(family.prefix) + 8
     if max_length > MOST:
-        raise UsageError(f"--max-length {max_length}: {MOST} is the most")
+        raise UsageError(f"{option} {max_length}: {MOST} is the most")
     if max_length < least:
         raise UsageError(
-            f"--max-length {max_length}: the template's own tokens need more; "
+            f"{option} {max_length}: the template's own tokens need more; "
             f"{least} is the least, a few hundred the least that makes sense"
         )
 
@@ -72,7 +72,13 @@ def size(
     turn_tokens = _by_turn(conversations, tokens, tokens.end - tokens.start)
     turn_targets = _by_turn(conversations, tokens, tokens.targets)
     return [
-        _sized(conversation, turn_tokens[row], turn_targets[row], int(tokens.lengths[row]))
+        _sized(
+            conversation,
+            turn_tokens[row],
+            turn_targets[row],
+            int(tokens.lengths[row]),
+            closed=family.closing(conversation) != NO_TOKEN,
+        )
         for row, conversation in enumerate(conversations)
     ]
 
@@ -97,11 +103,11 @@ def _by_turn(
     return [part.tolist() for part in np.split(sums, starts[1:])]
 
 
-def _sized(conversation: Conversation, tokens: list[int], targets: list[int], total: int) -> Sized:
+def _sized(
+    conversation: Conversation, tokens: list[int], targets: list[int], total: int, *, closed: bool
+) -> Sized:
     roles = [message.role for message in conversation.messages]
     head_turns = next((t for t, role in enumerate(roles) if role != "system"), len(roles))
-    last = conversation.messages[-1]
-    closing = CLOSING if last.role == "assistant" and last.ends else 0
     return Sized(
         conversation=conversation,
         turn_tokens=tokens,
@@ -109,5 +115,5 @@ def _sized(conversation: Conversation, tokens: list[int], targets: list[int], to
         total=total,
         head_turns=head_turns,
         # Prefix and tools are what the turns and the closing stop do not account for.
-        head=total - closing - sum(tokens[head_turns:]),
+        head=total - (CLOSING if closed else 0) - sum(tokens[head_turns:]),
     )

@@ -1,59 +1,49 @@
-"""Conversations as a flat polars table, one row per message: what the format rules look at."""
+"""Conversations as a flat polars table, one row per message: what the message rules look at."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import orjson
 import polars as pl
-import pyarrow as pa
 
 from glmprep.records import Conversation, Message
 
-SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "row": pl.UInt32,
-    "turn": pl.UInt32,
-    "turns": pl.UInt32,
-    "role": pl.String,
-    "content": pl.String,
-    "calls": pl.UInt32,
-    "call_names": pl.List(pl.String),
-    "call_arguments": pl.List(pl.String),
-    "trained": pl.Boolean,
-    "whole": pl.Boolean,
-    "ends": pl.Boolean,
-}
+Tool = Mapping[str, Any]
 
 
 def message_table(conversations: Sequence[Conversation]) -> pl.DataFrame:
     """One row per message, in order.
 
     row, turn: which conversation of the batch, and which of its `turns` messages (from 0);
-    role, content; calls: number of tool calls, with their names and arguments; trained, ends: as in
-    Message; whole: not a piece of a turn that was cut;
+    role, content, reasoning; trained, ends: as in Message; whole: not a piece of a cut turn;
+    calls: number of tool calls; called: their names and arguments, one call a line;
+    malformed: of the calls whose arguments are no JSON object; undeclared: of those that name no
+    tool of the conversation, 0 where it offers none; misfits: of those that do not fit their tool's
+    definition; results: of the tool messages that follow the calls;
+    repeated_tools: how many of the conversation's tools have the name of another one;
     prev_role, prev_calls, prev_ends, next_role: the neighbours, null at a conversation's ends.
     """
-    flat = [
-        (row, turn, len(c.messages), message)
-        for row, c in enumerate(conversations)
-        for turn, message in enumerate(c.messages)
-    ]
+    messages = [message for c in conversations for message in c.messages]
+    turns = np.array([len(c.messages) for c in conversations], np.uint32)
+    row = np.repeat(np.arange(len(turns), dtype=np.uint32), turns)
+    begins = np.repeat(np.cumsum(turns, dtype=np.uint32) - turns, turns)
+    tools = [{_name(tool): tool for tool in c.tools} for c in conversations]
+    repeated = [len(c.tools) - len(names) for c, names in zip(conversations, tools, strict=True)]
     table = pl.DataFrame(
-        {
-            "row": [row for row, _, _, _ in flat],
-            "turn": [turn for _, turn, _, _ in flat],
-            "turns": [turns for _, _, turns, _ in flat],
-            "role": [m.role for _, _, _, m in flat],
-            "content": [m.content for _, _, _, m in flat],
-            "calls": [len(m.tool_calls) for _, _, _, m in flat],
-            "call_names": _per_call([m for _, _, _, m in flat], "name"),
-            "call_arguments": _per_call([m for _, _, _, m in flat], "arguments"),
-            "trained": [m.trained for _, _, _, m in flat],
-            "whole": [m.part is None for _, _, _, m in flat],
-            "ends": [m.ends for _, _, _, m in flat],
-        },
-        schema=SCHEMA,
+        [
+            pl.Series("row", row),
+            pl.Series("turn", np.arange(len(messages), dtype=np.uint32) - begins),
+            pl.Series("turns", turns[row]),
+            pl.Series("role", [message.role for message in messages], pl.String),
+            pl.Series("content", [message.content for message in messages], pl.String),
+            pl.Series("reasoning", [message.reasoning for message in messages], pl.String),
+            *_marks(messages),
+            *_calls(messages, row, tools),
+            pl.Series("repeated_tools", np.array(repeated, np.uint32)[row]),
+        ]
     )
     first, last = pl.col("turn") == 0, pl.col("turn") + 1 == pl.col("turns")
     return table.with_columns(
@@ -64,22 +54,88 @@ def message_table(conversations: Sequence[Conversation]) -> pl.DataFrame:
     )
 
 
-def _per_call(messages: Sequence[Message], part: str) -> pl.Series:
-    """A part of each message's calls, made as one array: most messages have none."""
-    counts = np.fromiter((len(m.tool_calls) for m in messages), np.int64, len(messages))
-    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-    flat = pa.array([getattr(c, part) for m in messages for c in m.tool_calls], pa.string())
-    return pl.Series(part, pa.ListArray.from_arrays(pa.array(offsets), flat))
+def said() -> pl.Expr:
+    """All that a message says: its reasoning, its content and its calls."""
+    parts = pl.col("reasoning"), pl.col("content"), pl.col("called")
+    more = (pl.col("calls") > 0) | (pl.col("reasoning") != "")
+    together = pl.concat_str(parts, separator="\n").str.strip_chars("\n")
+    return pl.when(more).then(together).otherwise(pl.col("content"))
 
 
-def digests(conversations: Sequence[Conversation], messages: pl.DataFrame) -> pl.Series:
-    """A 64-bit hash of each conversation, given with its message table; equal for equal ones.
+def _marks(messages: Sequence[Message]) -> list[pl.Series]:
+    """What few messages are marked with: the columns are made for all, and changed for these."""
+    trained, whole, ends = np.ones((3, len(messages)), np.bool_)
+    for place in [p for p, message in enumerate(messages) if message.untrained or message.part]:
+        message = messages[place]
+        trained[place], ends[place] = message.trained, message.ends
+        whole[place] = message.part is None
+    return [pl.Series("trained", trained), pl.Series("whole", whole), pl.Series("ends", ends)]
 
-    The hash holds within one run only (polars may change it from version to version).
+
+def _calls(
+    messages: Sequence[Message], row: np.ndarray[Any, Any], tools: Sequence[Mapping[str, Tool]]
+) -> list[pl.Series]:
+    """What is told of tool calls, which few messages have.
+
+    `tools` are the definitions that each conversation offers, by name.
     """
-    turn = pl.struct("role", "content", "call_names", "call_arguments", "trained")
-    hashed = messages.select("row", turns=turn.hash(seed=0))
-    per_row = hashed.group_by("row", maintain_order=True).agg("turns")
-    tools = pl.Series("tools", [orjson.dumps(c.tools) for c in conversations], pl.Binary)
-    whole = per_row.select(pl.col("turns").hash(seed=0), tools)
-    return whole.select(pl.struct("turns", "tools").hash(seed=0)).to_series()
+    calls, malformed, undeclared, misfits, results = np.zeros((5, len(messages)), np.uint32)
+    written = [""] * len(messages)
+    for place in [p for p, message in enumerate(messages) if message.tool_calls]:
+        made, known = messages[place].tool_calls, tools[row[place]]
+        calls[place] = len(made)
+        results[place] = _results(messages, row, place)
+        written[place] = "\n".join(f"{call.name} {call.arguments}" for call in made)
+        for call in made:
+            given, tool = _object(call.arguments), known.get(call.name)
+            malformed[place] += given is None
+            undeclared[place] += bool(known) and tool is None
+            misfits[place] += given is not None and tool is not None and _misfits(given, tool)
+    return [
+        pl.Series("calls", calls),
+        pl.Series("called", written, pl.String),
+        pl.Series("malformed", malformed),
+        pl.Series("undeclared", undeclared),
+        pl.Series("misfits", misfits),
+        pl.Series("results", results),
+    ]
+
+
+def _results(messages: Sequence[Message], row: np.ndarray[Any, Any], place: int) -> int:
+    """How many tool messages of the same conversation follow a message."""
+    after = place + 1
+    while after < len(messages) and messages[after].role == "tool" and row[after] == row[place]:
+        after += 1
+    return after - place - 1
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text holds, None where it holds something else."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _misfits(given: Mapping[str, Any], tool: Tool) -> bool:
+    """Whether arguments lack a required one, or have one that the tool's schema does not name.
+
+    A schema without names, or one that welcomes others, takes any.
+    """
+    schema = tool["function"].get("parameters") if "function" in tool else None
+    if not isinstance(schema, dict):
+        return False
+    required, named = schema.get("required"), schema.get("properties")
+    if isinstance(required, list):
+        for name in required:
+            if isinstance(name, str) and name not in given:
+                return True
+    closed = isinstance(named, dict) and not schema.get("additionalProperties")
+    return bool(closed and named and not given.keys() <= named.keys())
+
+
+def _name(tool: Tool) -> str:
+    """The name of a function, or the type of a tool that is built in."""
+    function = tool.get("function")
+    return str(function["name"] if function else tool.get("type"))

@@ -1,34 +1,69 @@
-"""Prove that a shard folder is whole and that its sums and labels hold."""
+"""Prove that a shard folder is whole, that its ledger holds, and that it is what the data says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import orjson
+import polars as pl
 
+from glmprep import entries
+from glmprep.accounts import SCHEMA, added_up
 from glmprep.errors import InputError
-from glmprep.files import sha256
-from glmprep.findings import Example, Finding, Severity, rule
-from glmprep.labels import open_ends, ranges
-from glmprep.ledger import Ledger
-from glmprep.shards import Manifest, Rows, read_files, read_manifest
+from glmprep.findings import Example, Finding, Rule
+from glmprep.labels import open_ends
+from glmprep.read import REJECTS
+from glmprep.reread import Again, Inputs, read_again
+from glmprep.rules.inputs import ROW_RULES, beside_data, other_files
+from glmprep.rules.ledger import (
+    REJECT_KEY,
+    SEGMENTS,
+    beside_rejects,
+    beside_shards,
+    rejects_differ,
+    segment_table,
+    unmatched,
+    wrong_line,
+)
+from glmprep.rules.shards import (
+    broken_layout,
+    file_changed,
+    sums_differ,
+    wrong_labels,
+)
+from glmprep.shards import LEDGER, Manifest, Rows, read_files, read_manifest
 
-Int64 = npt.NDArray[np.int64]
+EXAMPLES = 5
+WITHOUT_DATA = (
+    file_changed,
+    sums_differ,
+    broken_layout,
+    wrong_labels,
+    wrong_line,
+    unmatched,
+    rejects_differ,
+)
+WITH_DATA = (other_files, *ROW_RULES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What was proven: the sums found in the shards, and what differs."""
+    """What was proven: the sums found in the shards, which rules were checked, what differs.
+
+    `lines` are those of the ledger, `rows_again` the rows of the data where it was read again.
+    """
 
     manifest: Manifest
     rows: int
     segments: int
     tokens: int
     supervised: int
+    lines: int
+    rows_again: int | None
+    checked: frozenset[str]
     findings: list[Finding]
 
     def as_json(self) -> dict[str, Any]:
@@ -39,128 +74,118 @@ class Result:
             "tokens": self.tokens,
             "supervised_tokens": self.supervised,
             "files": len(self.manifest.files),
+            "ledger_lines": self.lines,
+            "rows_of_data": self.rows_again,
+            "checked": sorted(self.checked),
             "verified": not self.findings,
         }
 
 
-@rule("DV001", Severity.ERROR)
-def file_changed(folder: Path, manifest: Manifest) -> list[str]:
-    """A shard file is not the one that was written.
+def verify(folder: Path, inputs: Inputs | None = None) -> Result:
+    """Check a shard folder, and where `inputs` are given that it is what they say.
 
-    Evidence: files that are missing, or whose sha256 differs from the manifest: {count}.
-    Why: the file was damaged or edited after it was written, so its labels cannot be trusted.
-    Fix: run glmprep bucket again, or copy the folder again.
-    """
-    return [
-        str(entry["name"])
-        for entry in manifest.files
-        if not (folder / str(entry["name"])).is_file()
-        or sha256(folder / str(entry["name"])) != entry["sha256"]
-    ]
-
-
-@rule("DV002", Severity.ERROR)
-def sums_differ(found: dict[str, int], manifest: Manifest) -> list[str]:
-    """Sums do not balance.
-
-    Evidence: sums of the manifest, its ledger and the shards that differ: {count}.
-    Why: tokens were lost or doubled somewhere between the data and the shards.
-    Fix: run glmprep bucket again; if it happens again, report it as a defect.
-    """
-    ledger = Ledger.from_json(manifest.ledger)
-    files = [
-        (name, sum(int(entry[name]) for entry in manifest.files), "list of files")
-        for name in ("rows", "tokens", "supervised")
-    ]
-    listed = [
-        *files,
-        ("segments", ledger.written.rows, "ledger"),
-        ("tokens", ledger.written.tokens, "ledger"),
-        ("supervised", ledger.written.supervised, "ledger"),
-        ("open_ends", ledger.open_ends, "ledger"),
-    ]
-    differ = [
-        f"{name}: {found[name]} in the shards, {value} in the {place}"
-        for name, value, place in listed
-        if found[name] != value
-    ]
-    return differ + ledger.differences()
-
-
-@rule("DV003", Severity.ERROR)
-def broken_layout(rows: Rows, manifest: Manifest) -> Int64:
-    """Position or segment ids are broken.
-
-    Evidence: rows whose position ids do not restart with each segment, whose segment ids are
-    out of order, or with more tokens than their bucket: {count}.
-    Why: packed conversations would look into each other, or a batch would not fit.
-    Fix: run glmprep bucket again; do not edit shards.
-    """
-    row = np.repeat(np.arange(len(rows)), rows.lengths)
-    starts = _segment_starts(rows)
-    bounds = np.append(starts, len(row))
-    lengths = np.diff(bounds)
-    expected = ranges(np.zeros(len(starts), np.int64), lengths)
-    wrong = rows.position_ids != expected
-    first = np.zeros(len(row), bool)
-    first[rows.offsets[:-1]] = True
-    step = np.diff(rows.segment_ids, prepend=0)
-    wrong |= np.where(first, rows.segment_ids != 0, (step != 0) & (step != 1))
-    broken = np.bincount(row, wrong, len(rows)) > 0
-    broken |= rows.lengths > rows.bucket
-    per_row = np.bincount(row[starts], minlength=len(rows))
-    broken |= per_row != np.fromiter(map(len, rows.conversation_ids), np.int64, len(rows))
-    return np.flatnonzero(broken)
-
-
-@rule("DV004", Severity.ERROR)
-def wrong_labels(rows: Rows, manifest: Manifest) -> Int64:
-    """A label stands where none may be.
-
-    Evidence: rows without any training target, or with one on the padding token or at a
-    segment's first token: {count}.
-    Why: the first token has nothing before it to be predicted from, and a row without targets
-    trains nothing.
-    Fix: run glmprep bucket again; do not edit shards.
-    """
-    row = np.repeat(np.arange(len(rows)), rows.lengths)
-    trained = rows.loss_mask == 1
-    wrong = (rows.loss_mask > 1) | (trained & (rows.input_ids == manifest.pad_id))
-    wrong[_segment_starts(rows)] |= trained[_segment_starts(rows)]
-    return np.flatnonzero((np.bincount(row, wrong, len(rows)) > 0) | (rows.supervised == 0))
-
-
-def verify(folder: Path) -> Result:
-    """Check a shard folder; what differs comes back as findings.
-
-    Raises IncompleteShards or InputError where there is nothing that could be checked.
+    What differs comes back as findings. Raises IncompleteShards or InputError where there is
+    nothing that could be checked.
     """
     manifest = read_manifest(folder)
-    findings = list(_file_findings(folder, manifest))
-    found = dict.fromkeys(("rows", "segments", "tokens", "supervised", "open_ends"), 0)
-    bad: dict[str, list[int]] = {broken_layout.id: [], wrong_labels.id: []}
+    proof = _Proof(folder=folder, manifest=manifest)
+    proof.check(file_changed, file_changed(folder, manifest))
     try:
-        for rows in read_files(folder, manifest):
-            for check in (broken_layout, wrong_labels):
-                bad[check.id] += (check(rows, manifest) + found["rows"]).tolist()
-            _count(found, rows, manifest)
+        segments = proof.shards()
+        lines = entries.read(folder / LEDGER, SCHEMA)
     except InputError:
-        if not findings:
+        if not proof.findings:
             raise
         # The file that cannot be read is among the findings already.
-        return Result(manifest=manifest, findings=findings, **_shown(found))
-    if differ := sums_differ(found, manifest):
-        findings.append(_finding(sums_differ, folder, differ))
-    for check in (broken_layout, wrong_labels):
-        if bad[check.id]:
-            findings.append(_finding(check, folder, [f"row {row}" for row in bad[check.id]]))
-    return Result(manifest=manifest, findings=findings, **_shown(found))
+        return proof.result()
+    proof.ledger(lines, segments)
+    again = None if inputs is None else read_again(manifest, inputs)
+    if again is not None:
+        proof.data(lines, again)
+    proof.sums(lines, again)
+    return proof.result()
 
 
-def _segment_starts(rows: Rows) -> Int64:
-    new = np.diff(rows.segment_ids, prepend=-1) != 0
-    new[rows.offsets[:-1]] = True
-    return np.flatnonzero(new)
+@dataclass(slots=True, kw_only=True)
+class _Proof:
+    """What was checked so far, and what was found."""
+
+    folder: Path
+    manifest: Manifest
+    findings: list[Finding] = field(default_factory=list)
+    checked: set[str] = field(default_factory=set)
+    lines: int = 0
+    rows_again: int | None = None
+    found: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("rows", "segments", "tokens", "supervised", "open_ends"), 0
+        )
+    )
+
+    def check(self, rule: Rule[Any], places: Sequence[str]) -> None:
+        """Note that a rule was checked, and where it is broken."""
+        self._note(rule, len(places), [Example(where=place) for place in places[:EXAMPLES]])
+
+    def shards(self) -> pl.DataFrame:
+        """Check all rows; returns a table of their segments for `rules.ledger`."""
+        found, parts = self.found, []
+        bad: dict[str, list[str]] = {broken_layout.id: [], wrong_labels.id: []}
+        for rows in read_files(self.folder, self.manifest):
+            for rule in (broken_layout, wrong_labels):
+                at = rule(rows, self.manifest) + found["rows"]
+                bad[rule.id] += [f"row {row}" for row in at.tolist()]
+            parts.append(segment_table(rows, found["rows"]))
+            _count(found, rows, self.manifest)
+        for rule in (broken_layout, wrong_labels):
+            self.check(rule, bad[rule.id])
+        return pl.concat([pl.DataFrame(schema=SEGMENTS), *parts])
+
+    def ledger(self, lines: pl.DataFrame, segments: pl.DataFrame) -> None:
+        """Check the ledger's lines beside the shards and the list of rejected rows."""
+        self.lines = lines.height
+        table = beside_shards(lines, segments)
+        for rule in (wrong_line, unmatched):
+            self._check_rows(rule, table)
+        self._check_rows(rejects_differ, beside_rejects(lines, _rejects(self.folder / REJECTS)))
+
+    def data(self, lines: pl.DataFrame, again: Again) -> None:
+        """Check the ledger's lines beside those that the data makes."""
+        self.rows_again = again.accounts.ledger.read
+        self.check(other_files, other_files(self.manifest.inputs, again.names))
+        made = pl.from_arrow(again.accounts.entries.table())
+        assert isinstance(made, pl.DataFrame)
+        table = beside_data(lines, made, again.files)
+        for rule in ROW_RULES:
+            self._check_rows(rule, table)
+
+    def sums(self, lines: pl.DataFrame, again: Again | None) -> None:
+        """Check all sums against each other."""
+        counted = None if again is None else again.accounts.ledger
+        listed = added_up(lines)
+        self.check(sums_differ, sums_differ(self.found, self.manifest, listed, counted))
+
+    def result(self) -> Result:
+        """All of it."""
+        sums = {name: count for name, count in self.found.items() if name != "open_ends"}
+        return Result(
+            manifest=self.manifest,
+            **sums,
+            lines=self.lines,
+            rows_again=self.rows_again,
+            checked=frozenset(self.checked),
+            findings=sorted(self.findings, key=lambda finding: finding.rule),
+        )
+
+    def _check_rows(self, rule: Rule[Any], table: pl.DataFrame) -> None:
+        broken = table.filter(rule()).select("where", "excerpt")
+        shown = [Example(where=w or "?", excerpt=e or "") for w, e in broken.head(EXAMPLES).rows()]
+        self._note(rule, broken.height, shown)
+
+    def _note(self, rule: Rule[Any], count: int, examples: Sequence[Example]) -> None:
+        self.checked.add(rule.id)
+        if count:
+            where = str(self.folder)
+            self.findings.append(rule.finding(where, count=count, examples=tuple(examples)))
 
 
 def _count(found: dict[str, int], rows: Rows, manifest: Manifest) -> None:
@@ -172,17 +197,31 @@ def _count(found: dict[str, int], rows: Rows, manifest: Manifest) -> None:
     found["open_ends"] += int(ends.sum())
 
 
-def _shown(found: dict[str, int]) -> dict[str, int]:
-    return {name: value for name, value in found.items() if name != "open_ends"}
+def _rejects(path: Path) -> pl.DataFrame:
+    """The rows that a list of rejections names; none where there is no list.
+
+    A line that is none of ours stands among them as it is, so that it is missed by the ledger.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in REJECT_KEY}
+    if path.is_file():
+        with path.open("rb") as file:
+            for text in file:
+                for name, value in zip(REJECT_KEY, _rejected(text), strict=True):
+                    columns[name].append(value)
+    return pl.DataFrame(columns, schema=dict.fromkeys(REJECT_KEY, pl.String) | {"line": pl.Int64})
 
 
-def _file_findings(folder: Path, manifest: Manifest) -> Iterator[Finding]:
-    if changed := file_changed(folder, manifest):
-        yield _finding(file_changed, folder, changed)
-
-
-def _finding(check: Any, folder: Path, places: list[str]) -> Finding:
-    finding: Finding = check.finding(
-        str(folder), count=len(places), examples=tuple(Example(where=p) for p in places[:5])
-    )
-    return finding
+def _rejected(text: bytes) -> tuple[str | None, int | None, str | None, str | None]:
+    """File, line, rule and conversation of one line of the list."""
+    try:
+        value = orjson.loads(text)
+        path, _, line = value["where"].rpartition(":")
+        name = value["conversation"]
+        return (
+            PurePath(path).name,
+            int(line),
+            str(value["rule"]),
+            None if name is None else str(name),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None, None, text.decode(errors="replace")[:80], None

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from markupsafe import Markup, escape
 
-from glmreport.page import Block, Chart, Column, FindingView, Table, TokenView, Value
+from glmreport.page import (
+    Block,
+    Chart,
+    Column,
+    FindingView,
+    Leaves,
+    Table,
+    TokenKind,
+    TokenSpan,
+    TokenView,
+    Turn,
+    Value,
+)
 from glmreport.text import (
     LANGUAGES,
     Catalogue,
     Param,
+    RuleTitle,
     Text,
     fill,
     placeholders,
@@ -71,8 +84,15 @@ def token_text(text: str) -> Markup:
 
 def token_kinds(view: TokenView) -> list[str]:
     """The kinds of token that a view's legend has to explain."""
-    seen = {span.kind for span in view.spans}
-    return [kind for kind in ("trained", "stop", "context", "special", "cut") if kind in seen]
+    return _in_order({span.kind for span in view.spans})
+
+
+def leaf_kinds(block: Leaves) -> list[str]:
+    """The kinds of token that the legend of all leaves has to explain."""
+    leaves = [leaf for chapter in block.chapters for leaf in chapter.leaves]
+    turns = [turn for leaf in leaves for turn in leaf.turns if isinstance(turn, Turn)]
+    parts = [part for turn in turns for part in turn.parts]
+    return _in_order({part.kind for part in parts if isinstance(part, TokenSpan)})
 
 
 def kind(block: Block) -> str:
@@ -87,8 +107,23 @@ def drawings(chart: Chart) -> list[tuple[str, Markup]]:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     filter.__name__: filter
-    for filter in (both, words, finding_text, cell, ratio, token_text, token_kinds, kind, drawings)
+    for filter in (
+        both,
+        words,
+        finding_text,
+        cell,
+        ratio,
+        token_text,
+        token_kinds,
+        leaf_kinds,
+        kind,
+        drawings,
+    )
 }
+
+
+def _in_order(seen: set[TokenKind]) -> list[str]:
+    return [kind for kind in get_args(TokenKind) if kind in seen]
 
 
 def _in_each(texts: Mapping[str, Markup]) -> Markup:
@@ -102,6 +137,8 @@ def _html(value: Param, language: str, spec: str = "") -> Markup:
     if isinstance(value, Text):
         template = Catalogue.load(language).template(value.key)
         return _filled(template, value.params, language)
+    if isinstance(value, RuleTitle):
+        return _with_code(value.within(language))
     return escape(visible(show_plain(value, spec)))
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal as OneOf
 from typing import TypeAlias, get_args
 
-from glmreport.text import Literal, Message, Text
+from glmreport.text import Literal, Message, RuleTitle, Text
 
 Level: TypeAlias = OneOf["good", "warn", "bad"]
 Severity: TypeAlias = OneOf["error", "warning", "info"]
 TokenKind: TypeAlias = OneOf["trained", "stop", "context", "special", "cut"]
-Value: TypeAlias = str | int | float | Text | Literal
+Value: TypeAlias = str | int | float | Text | Literal | RuleTitle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,18 +128,6 @@ class Paragraph:
     text: Message
 
 
-Block: TypeAlias = Chart | Table | TokenView | Code | Paragraph
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A heading, an introduction, and what stands under it."""
-
-    title: Message
-    intro: Message | None = None
-    blocks: Sequence[Block]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
     """One place where a rule fired: `path:line`, and what stands there."""
@@ -169,6 +157,61 @@ class FindingView:
 
     def __post_init__(self) -> None:
         _one_of(self.severity, get_args(Severity))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What one role says in a conversation; a message among the parts says what is left out there.
+
+    `marked` turns stand out, and `notes` say why.
+    """
+
+    label: Message
+    parts: Sequence[TokenSpan | Message]
+    notes: Sequence[Message] = ()
+    marked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """One conversation: where it stands, and its turns; a message says what is left out there."""
+
+    title: str
+    intro: Message | None = None
+    turns: Sequence[Turn | Message]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chapter:
+    """Leaves that belong together, and the finding that they are examples of, if they are."""
+
+    title: Message
+    leaves: Sequence[Leaf]
+    intro: Message | None = None
+    about: FindingView | None = None
+
+    def __post_init__(self) -> None:
+        if not self.leaves:
+            raise ValueError("a chapter needs leaves")
+
+
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """Conversations to leaf through, one at a time where scripts run, else one below the other."""
+
+    chapters: Sequence[Chapter]
+
+
+Block: TypeAlias = Chart | Table | TokenView | Code | Paragraph | Leaves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A heading, an introduction, and what stands under it."""
+
+    title: Message
+    intro: Message | None = None
+    blocks: Sequence[Block]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

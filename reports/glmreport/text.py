@@ -54,8 +54,21 @@ class Text:
         object.__setattr__(self, "params", params)
 
 
-Message: TypeAlias = Text | Literal
-Param: TypeAlias = "str | int | float | Text | Literal"
+@dataclass(frozen=True, slots=True)
+class RuleTitle:
+    """The title of a rule: the catalogue's where the language has one, else the English one."""
+
+    rule: str
+    english: str
+
+    def within(self, language: str) -> str:
+        """The title in a language; English too where that one's wants to be filled in."""
+        title = (rule_text(self.rule, language) or {}).get("title")
+        return self.english if title is None or placeholders(title) else title
+
+
+Message: TypeAlias = Text | Literal | RuleTitle
+Param: TypeAlias = "str | int | float | Text | Literal | RuleTitle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,8 @@ class Catalogue:
         """A message, number or string as plain text of this language."""
         if isinstance(message, Text):
             return fill(self.template(message.key), message.params, self.say)
+        if isinstance(message, RuleTitle):
+            return message.within(self.language)
         return show_plain(message, spec)
 
 

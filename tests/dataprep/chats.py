@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,15 @@ FRAGMENTS = (
     "aaaaaaaaaaaaaaaaaaaaaaaa",
     "—“引号”……",
 )
+TAGS = ("<think>", "</think>", "</think>\n\n", "<tool_call>", "</arg_value>", "/nothink")
+"""What templates from GLM-4.5 on write, typed by people."""
 BLANK = "\x1c\x1d\x1e\x1f"
 """Python strips these, polars does not, so they would make a difference that no one means."""
 
 
-def texts(most: int = 12) -> st.SearchStrategy[str]:
-    """Text in pieces of all kinds, never blank."""
-    pieces = st.sampled_from(FRAGMENTS) | st.text(max_size=6)
+def texts(most: int = 12, more: Sequence[str] = ()) -> st.SearchStrategy[str]:
+    """Text in pieces of all kinds, `more` among them, never blank."""
+    pieces = st.sampled_from((*FRAGMENTS, *more)) | st.text(max_size=6)
     joined = st.lists(pieces, min_size=1, max_size=most).map("".join)
     return joined.filter(lambda text: bool(text.strip().strip(BLANK)))
 
@@ -65,10 +68,17 @@ TOOL = {
 
 
 @st.composite
-def conversations(draw: st.DrawFn, name: str = "chat", longest: int = 12) -> Conversation:
-    """A conversation that the rules let pass, with something to train in it."""
+def conversations(
+    draw: st.DrawFn, name: str = "chat", longest: int = 12, *, reasoning: bool = False
+) -> Conversation:
+    """A conversation that the rules let pass, with something to train in it.
+
+    With `reasoning` half of the answers have some, and tags of templates are typed now and then.
+    """
     messages: list[Message] = []
     text = texts(longest)
+    if reasoning:
+        text = texts(longest, TAGS).map(_with_something_said)
     if draw(st.booleans()):
         messages.append(Message(role="system", content=draw(texts(2))))
     if draw(st.integers(0, 9)) == 0:
@@ -103,7 +113,20 @@ def conversations(draw: st.DrawFn, name: str = "chat", longest: int = 12) -> Con
         elif messages[-3].tool_calls:
             messages.insert(-2, Message(role="tool", content="{}"))
     tools = (TOOL,) if draw(st.booleans()) else ()
+    if reasoning:
+        messages = [_thinking(draw, message) for message in messages]
     return Conversation(id=name, messages=tuple(messages), tools=tools, origin=NOWHERE)
+
+
+def _with_something_said(text: str) -> str:
+    """Behind a `</think>` stands an answer, as in all other texts."""
+    return f"{text}Well, yes. \n" if "</think>" in text else text
+
+
+def _thinking(draw: st.DrawFn, message: Message) -> Message:
+    if message.role != "assistant" or draw(st.booleans()):
+        return message
+    return replace(message, reasoning=draw(texts(4)))
 
 
 def _seldom_untrained() -> st.SearchStrategy[Untrained | None]:
@@ -148,7 +171,7 @@ def turn_targets(
     trained: list[list[int]] = [[] for _ in conversation.messages]
     for piece in np.flatnonzero(batch.trained):
         end = batch.end[piece] + batch.stopped[piece]
-        trained[batch.turn[piece]] += batch.ids[batch.start[piece] + 1 : end].tolist()
+        trained[batch.turn[piece]] += batch.ids[end - batch.targets[piece] : end].tolist()
     return trained
 
 

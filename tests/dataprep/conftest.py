@@ -14,6 +14,8 @@ from glmprep import families
 from glmprep.families import Family
 from glmprep.tokenizer import Tokenizer, load
 
+from .references import REST, THINKS, vocabulary
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -36,6 +38,14 @@ def tokenizer_json() -> bytes:
     """The embedded tokenizer.json."""
     packed = resources.files("glmprep").joinpath("assets/glm4.tokenizer.json.gz")
     return gzip.decompress(packed.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def tagged(tokenizer_json: bytes, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """The GLM-4 vocabulary with the tags of GLM-4.5 and later as added tokens."""
+    path = tmp_path_factory.mktemp("tagged") / "tokenizer.json"
+    path.write_bytes(vocabulary(tokenizer_json, (*THINKS, *REST)))
+    return load(str(path))
 
 
 @pytest.fixture(scope="session")

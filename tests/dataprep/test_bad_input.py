@@ -197,7 +197,7 @@ def test_a_path_that_is_no_glm_tokenizer_is_refused(name: str, command: Run) -> 
         (("audit", "sound.jsonl", "--report", "sound.jsonl/out.html"), "sound.jsonl/out.html: "),
         (("verify", "notes"), "no manifest.json"),
         (("verify", "nowhere"), "no such shard folder"),
-        (("show", "nowhere"), "no such shard folder"),
+        (("show", "nowhere"), "nowhere: no such file"),
         (("audit", "sample:nothing"), "there are sample:counselling"),
         (("audit", "-", "-"), "read only once"),
     ],

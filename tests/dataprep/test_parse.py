@@ -1,4 +1,4 @@
-"""Both schemas give the same conversations, and nothing in a row is passed over in silence."""
+"""Rows become conversations or are rejected, and what is written is read back the same."""
 
 from __future__ import annotations
 
@@ -113,11 +113,15 @@ def nested(depth: int) -> Any:
     [
         ([], "DF010"),
         ("text", "DF010"),
-        ({"text": "pretraining"}, "DF010"),
+        ({"note": "text"}, "DF010"),
+        ({}, "DF010"),
         ({"messages": []}, "DF010"),
         ({"messages": {}}, "DF010"),
         ({"messages": ["hi"]}, "DF010"),
-        ({"messages": [{"content": "hi"}]}, "DF011"),
+        ({"messages": "no JSON"}, "DF010"),
+        ({"messages": "5"}, "DF010"),
+        ({"messages": [{"content": "hi"}]}, "DF010"),
+        ({"messages": [{"role": "client", "content": "hi"}]}, "DF011"),
         ({"messages": [{"role": ["user"], "content": "hi"}]}, "DF011"),
         ({"messages": [{"role": "user", "content": 5}]}, "DF012"),
         ({"messages": [{"role": "user", "content": {"a": 1}}]}, "DF012"),

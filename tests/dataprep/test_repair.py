@@ -122,4 +122,4 @@ def test_what_was_repaired_needs_no_repair(messages) -> None:
 def test_edits_of_another_row_are_refused() -> None:
     _, edits = repair({"messages": [USER, USER, ANSWER]})
     with pytest.raises(ValueError, match="message 1 is not the one that was changed"):
-        undo({"messages": [turn("user", "other"), ANSWER]}, edits)
+        undo({"messages": [turn("system", "other"), ANSWER]}, edits)

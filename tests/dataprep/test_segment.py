@@ -10,9 +10,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from glmprep import bucket, segment, shards
-from glmprep.families import Family
+from glmprep import bucket, families, segment, shards
+from glmprep.families import Family, Thinking
 from glmprep.greedy import Segment, exchanges_of, greedy
+from glmprep.labels import tokenize
 from glmprep.parse import parse
 from glmprep.read import read
 from glmprep.records import Conversation, Message, ToolCall
@@ -90,6 +91,13 @@ def set_aside(result: segment.Result, conversation: Conversation) -> set[int]:
     return turns
 
 
+@st.composite
+def limits(draw: st.DrawFn, most: int) -> Limits:
+    max_length = draw(st.integers(12, most))
+    context = int(max_length * draw(st.floats(0, 1)))
+    return Limits(max_length=max_length, overlap=draw(st.integers(0, 5)), context_tokens=context)
+
+
 def assert_sound(part: Conversation) -> None:
     """A result follows its call, and a call has its result unless the conversation ends there."""
     roles = [message.role for message in part.messages]
@@ -104,45 +112,90 @@ def assert_sound(part: Conversation) -> None:
 @settings(no_shrinking, max_examples=40)
 @given(
     bodies=st.lists(conversations(longest=25), min_size=1, max_size=3),
-    max_length=st.integers(12, 260),
-    overlap=st.integers(0, 5),
-    share=st.floats(0, 1),
+    limits=limits(most=260),
     on_overflow=st.sampled_from(("split", "split", "quarantine")),
 )
 def test_segments_train_each_token_of_a_conversation_once_or_set_it_aside(
     family: Family,
     tokenizer: Tokenizer,
     bodies: list[Conversation],
-    max_length: int,
-    overlap: int,
-    share: float,
+    limits: Limits,
     on_overflow: segment.OnOverflow,
 ) -> None:
+    assert_conserved(bodies, family, tokenizer, limits, on_overflow)
+
+
+@pytest.mark.parametrize(
+    ("name", "thinking"),
+    [
+        ("glm4-0414", "on"),
+        ("glm-z1", "on"),
+        ("glm4.6", "on"),
+        ("glm4.6", "off"),
+        ("glm4.6", "auto"),
+        ("glm4.7", "on"),
+        ("glm4.7", "auto"),
+    ],
+)
+@settings(no_shrinking, max_examples=12)
+@given(
+    bodies=st.lists(conversations(longest=25, reasoning=True), min_size=1, max_size=3),
+    limits=limits(most=400),
+)
+def test_segments_of_rows_with_reasoning_train_each_token_once_or_set_it_aside(
+    name: str, thinking: Thinking, tagged: Tokenizer, bodies: list[Conversation], limits: Limits
+) -> None:
+    family = families.load(name, tagged, thinking=thinking)
+    for part in assert_conserved(bodies, family, tagged, limits, "split"):
+        (row,) = family.rows(part)
+        assert row.id == part.id
+        ids = [tokenize([each], family, tagged).ids.tolist() for each in (row, part)]
+        assert ids[0] == ids[1]
+        if family.reasoning != "untrained":
+            assert not any(message.reasoning for message in before_the_last_question(part))
+
+
+def before_the_last_question(part: Conversation) -> tuple[Message, ...]:
+    users = [turn for turn, message in enumerate(part.messages) if message.role == "user"]
+    return part.messages[: max(users, default=0)]
+
+
+def assert_conserved(
+    bodies: list[Conversation],
+    family: Family,
+    tokenizer: Tokenizer,
+    limits: Limits,
+    on_overflow: segment.OnOverflow,
+) -> list[Conversation]:
+    """Segment and bucket conversations, and account for every token that is trained."""
+    max_length = limits.max_length
     chats = [replace(body, id=f"chat{place}") for place, body in enumerate(bodies)]
-    limits = Limits(max_length=max_length, overlap=overlap, context_tokens=int(max_length * share))
+    rows = [row for conversation in chats for row in family.rows(conversation)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
             result, parts = run(folder, chats, family, tokenizer, limits, on_overflow)
         except segment.InputError:  # nothing of any of them fits
-            return
+            return []
         trained = trained_in_shards(folder, family, tokenizer, max_length)
     assert all(one.total <= max_length for one in size(parts, family, tokenizer))
     for part in parts:
         assert_sound(part)
     everything = 0
-    for conversation in chats:
-        targets = turn_targets(conversation, family, tokenizer)
+    for row in rows:
+        targets = turn_targets(row, family, tokenizer)
         everything += sum(map(len, targets))
-        gone = set_aside(result, conversation)
+        gone = set_aside(result, row)
         kept = [ids for turn, ids in enumerate(targets) if turn not in gone]
-        assert trained.get(conversation.id, []) == list(chain.from_iterable(kept))
+        assert trained.get(row.id, []) == list(chain.from_iterable(kept))
     counts = result.counts
     assert counts.balances
     assert counts.targets_in == everything
     assert counts.targets_out == sum(map(len, trained.values()))
     assert counts.whole + counts.segments == len(parts)
-    assert counts.rows == counts.conversations == counts.whole + counts.cut == len(chats)
+    assert counts.rows == len(chats)
+    assert counts.conversations == counts.whole + counts.cut == len(rows)
+    return parts
 
 
 @pytest.mark.parametrize("max_length", [512, 2048])

@@ -13,9 +13,11 @@ from glmprep import tokenizer as tokenizers
 from glmprep.cli import glmprep
 from glmprep.console import printable, run
 from glmprep.families import Family
-from glmprep.show import as_text, show, spans_of
+from glmprep.show import show
 from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
+from glmprep.transcript import kinds_of, spans_of
+from glmprep.views.tokens import as_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,6 +53,9 @@ def test_no_command_prints_control_characters_of_the_data(
         ("bucket", name, "-o", "out", "--max-length", "300"),
         ("verify", "out"),
         ("show", "out", "--row", "0", "--row", "1"),
+        ("show", name, "--max-length", "100"),
+        ("show", name, "--row", "0", "--row", "5"),
+        ("show", name, "--rule", "DF103\x1b[2J"),
         ("audit", "nowhere\x1b[2J"),
         ("show", "out", "--row", "99"),
         ("bucket", "out.jsonl", "-o", "out"),
@@ -72,7 +77,7 @@ def test_no_command_prints_control_characters_of_the_data(
 def test_a_row_is_shown_with_what_is_trained_marked(tokenizer: Tokenizer) -> None:
     ids = [*tokenizer.encode("\nhi"), 151337, *tokenizer.encode("\n你好\x1b[2J"), 151336]
     mask = [0, 0, 0] + [1] * (len(ids) - 3)
-    spans = spans_of(ids, mask, tokenizer)
+    spans = spans_of(ids, kinds_of(ids, mask, tokenizer), tokenizer)
     assert [(span.kind, span.text) for span in spans] == [
         ("context", "\nhi"),
         ("special", "<|assistant|>"),
@@ -93,7 +98,7 @@ def test_marks_and_colours_show_the_same_text(
         config=bucket.Config(max_length=200),
     )
     (shown,) = show(tmp_path / "out", [0])
-    marked, coloured = (as_text(shown, colour=colour).plain for colour in (False, True))
+    marked, coloured = (as_text(shown.spans, colour=colour).plain for colour in (False, True))
     assert marked.endswith("⟦\n好的。⟧⟪<|user|>⟫")
     assert coloured.endswith("<|assistant|>\n好的。<|user|>")
     assert shown.supervised == len(tokenizer.encode("\n好的。")) + 1

@@ -14,7 +14,7 @@ import click
 import glmprep
 import orjson
 import pytest
-from glmprep import audit, bucket, segment, show, verify
+from glmprep import audit, bucket, reread, segment, show, verify
 from glmprep.cli import glmprep as group
 from glmprep.families import Family
 from glmprep.findings import RULES
@@ -36,6 +36,7 @@ from rich.console import Console
 from .chats import chat, write
 
 SHORT = chat(("user", "你好"), ("assistant", "你好，请问有什么可以帮您？"))
+OTHER = chat(("user", "Where is the bear?"), ("assistant", "The bear is in the wood."))
 LONG = chat(
     ("system", "Answer at length."),
     ("user", "Tell me a story."),
@@ -167,7 +168,7 @@ def test_no_english_sentence_is_left_in_the_chinese_catalogue():
 
 
 def test_sound_data_is_good_and_its_one_step_writes_the_shards(run_audit):
-    result, data = run_audit(SHORT, LONG)
+    result, data = run_audit(SHORT, OTHER)
     page = audited(result, data)
     assert (page.verdict.level, said(page)) == ("good", "Yes: every row is ready to be trained on")
     assert said(page, "zh") == "可以：每一行都可以直接用于训练"
@@ -191,7 +192,8 @@ def test_rows_over_the_limit_lead_to_segment_and_then_to_bucket_on_its_output(ru
     result, data = run_audit(SHORT, LONG, max_length=128)
     page = audited(result, data, "--max-length", "128", "--role", "client=user", "--family=glm4")
     assert said(page) == "Yes, but 1 conversation does not fit in 128 tokens"
-    split, shards = map(shlex.split, commands(page))
+    look, split, shards = map(shlex.split, commands(page))
+    assert look[:3] == ["glmprep", "show", data[0]]
     assert split[:3] == ["glmprep", "segment", data[0]]
     assert "client=user" in split
     assert split[split.index("--max-length") + 1] == "128"
@@ -211,8 +213,8 @@ def test_the_steps_of_an_audit_end_in_shards_that_hold_every_trained_token(run_a
 def test_without_a_limit_the_suggested_one_can_be_looked_at(run_audit):
     short = [chat(("user", str(n)), ("assistant", "Yes.")) for n in range(40)]
     result, data = run_audit(*short, LONG)
-    look, split, _ = commands(audited(result, data))
-    assert shlex.split(look)[-4:] == ["--max-length", "256", "--report", "audit.html"]
+    _, limit, split, _ = commands(audited(result, data))
+    assert shlex.split(limit)[-4:] == ["--max-length", "256", "--report", "audit.html"]
     assert shlex.split(split)[-4:] == ["--max-length", "256", "-o", "segments.jsonl"]
 
 
@@ -294,9 +296,11 @@ def test_a_split_that_loses_nothing_is_good_and_its_ledger_balances(run_segment)
     page = run_segment(SHORT, LONG)
     assert page.verdict.level == "good"
     assert said(page) == "Every conversation fits in 256 tokens, and no trained token is lost"
-    [ledger] = blocks(page, Table)
+    [ledger, stages] = blocks(page, Table)
     came, out, aside, missing = (row[1] for row in ledger.rows)
     assert came == out > 0 == aside == missing
+    assert stages.rows[-2][2] == len(SHORT.messages) + len(LONG.messages)
+    assert stages.rows[-2][3] > stages.rows[-1][3] > 0  # tokens, and those repeated among them
     assert Catalogue.load("zh").say(ledger.rows[-1][2]) == "收支平衡 ✓"
     assert commands(page)[0].startswith("glmprep bucket ")
 
@@ -305,7 +309,7 @@ def test_what_a_split_sets_aside_is_in_the_headline_and_in_the_ledger(run_segmen
     page = run_segment(SHORT, LONG, on_overflow="quarantine", overlap=0)
     assert page.verdict.level == "bad"
     assert "2 rows or parts of rows were left out" in said(page)
-    [ledger] = blocks(page, Table)
+    [ledger, _] = blocks(page, Table)
     came, out, aside, missing = (row[1] for row in ledger.rows)
     assert (came, missing) == (out + aside, 0)
     assert aside > 0
@@ -338,7 +342,7 @@ def test_what_was_too_long_leads_to_segment_and_to_the_same_bucket_again(run_buc
     assert again == shlex.split(
         f"glmprep bucket segments.jsonl --layout packed --max-length 256 -o {folder} --overwrite"
     )
-    [_, ledger] = blocks(page, Table)
+    [_, tokens, ledger] = blocks(page, Table)
     english = Catalogue.load("en")
     assert [english.say(row[0]) for row in ledger.rows] == [
         "read",
@@ -347,6 +351,15 @@ def test_what_was_too_long_leads_to_segment_and_to_the_same_bucket_again(run_buc
         "= written",
     ]
     assert "balanced ✓" in english.say(ledger.caption)
+    assert [english.say(row[0]) for row in tokens.rows] == [
+        "trained",
+        "context, not trained",
+        "= all tokens",
+    ]
+    for column in (1, 2, 3):
+        *kinds, total = (row[column] for row in tokens.rows)
+        assert sum(kinds) == total
+    assert all(row[1] + row[2] == row[3] for row in tokens.rows)
 
 
 def test_shards_that_lack_much_of_the_data_are_bad(run_bucket):
@@ -378,13 +391,25 @@ def states(page: Page) -> list[str]:
     return [english.say(row[1]) for row in blocks(page, Table)[0].rows]
 
 
-def test_whole_shards_are_proven_by_all_four_checks(run_bucket):
+def test_whole_shards_are_proven_by_all_checks_that_need_no_data(run_bucket):
     _, folder, _ = run_bucket(SHORT, LONG)
     result = verify.verify(folder)
     page = verify_view.page(result, folder, "glmprep verify")
     assert said(page).startswith("Proven: ")
-    assert states(page) == ["✓ holds"] * 4
+    assert states(page) == [*["✓ holds"] * 7, *["– needs the data"] * 5]
+    assert commands(page)[0] == f"glmprep verify {folder} chats.jsonl"
     assert printed(verify_view.summary(result, folder)).startswith("proven          ")
+
+
+def test_beside_their_data_shards_are_proven_by_all_checks(run_bucket, family, tokenizer):
+    _, folder, data = run_bucket(SHORT, LONG)
+    inputs = reread.Inputs(paths=data, tokenizer=tokenizer, family=family)
+    result = verify.verify(folder, inputs)
+    page = verify_view.page(result, folder, "glmprep verify", data)
+    assert said(page).startswith("Proven from the data: ")
+    assert states(page) == ["✓ holds"] * 12
+    assert [row[3] for row in blocks(page, Table)[1].rows] == ["✓"] * 6
+    assert "2 rows read and tokenized again" in printed(verify_view.summary(result, folder))
 
 
 def test_after_a_file_that_cannot_be_read_no_check_is_said_to_hold(run_bucket):
@@ -393,7 +418,7 @@ def test_after_a_file_that_cannot_be_read_no_check_is_said_to_hold(run_bucket):
     result = verify.verify(folder)
     page = verify_view.page(result, folder, "glmprep verify")
     assert (page.verdict.level, said(page)[:11]) == ("bad", "Not proven:")
-    assert states(page) == ["✗ broken", *["– skipped"] * 3]
+    assert states(page) == ["✗ broken", *["– skipped"] * 11]
     assert len(blocks(page, Table)) == 1
     assert printed(verify_view.summary(result, folder)).startswith("not proven      ")
 
@@ -404,9 +429,8 @@ def test_sums_that_differ_from_the_manifest_are_marked(run_bucket):
     manifest["ledger"]["written"]["tokens"] += 1
     (folder / "manifest.json").write_bytes(orjson.dumps(manifest))
     page = verify_view.page(verify.verify(folder), folder, "glmprep verify")
-    assert states(page) == ["✓ holds", "✗ broken", "✓ holds", "✓ holds"]
-    assert [row[3] for row in blocks(page, Table)[1].rows] == ["✓", "✓", "✗", "✓"]
-    said(page)
+    assert states(page)[:7] == ["✓ holds", "✗ broken", *["✓ holds"] * 5]
+    assert [row[3] for row in blocks(page, Table)[1].rows] == ["✓", "✓", "✗", "✓", "✓"]
 
 
 def test_a_shown_row_is_on_the_page_with_what_is_trained_told_apart(run_bucket):

@@ -14,21 +14,26 @@ from glmreport import (
     Block,
     Catalogue,
     CatalogueError,
+    Chapter,
     Code,
     Column,
     Example,
     Fact,
     FindingView,
+    Leaf,
+    Leaves,
     Literal,
     Page,
     Paragraph,
     Provenance,
+    RuleTitle,
     Section,
     Step,
     Table,
     Text,
     TokenSpan,
     TokenView,
+    Turn,
     Verdict,
     render,
     rule_text,
@@ -79,6 +84,8 @@ def page_of(data: str, *, chart: bool = False) -> Page:
         highlight=1,
     )
     blocks: list[Block] = [table, TokenView(spans, literal), Code(data), Paragraph(literal)]
+    turn = Turn(label=literal, parts=[*spans, literal], notes=[literal], marked=True)
+    leaf = Leaf(title=data, intro=literal, turns=[turn, literal, turn])
     if chart:
         series = [Series(literal, [1]), Series(literal, [2])]
         blocks.append(bars([literal], series, caption=literal))
@@ -93,6 +100,10 @@ def page_of(data: str, *, chart: bool = False) -> Page:
         examples=[Example(where=data, excerpt=data), Example(where=data, tokens=spans)],
         count=3,
     )
+    chapter = Chapter(
+        title=RuleTitle(data, data), intro=literal, leaves=[leaf, leaf], about=finding
+    )
+    blocks.append(Leaves([chapter, Chapter(title=literal, leaves=[leaf])]))
     return Page(
         kind=data,
         title=literal,
@@ -238,11 +249,12 @@ def test_a_page_that_cannot_be_rendered_leaves_the_old_one(tmp_path):
         lambda: TokenSpan("text", "bold"),
         lambda: Table(columns=[Column(label=Literal("a"))], rows=[[1, 2]]),
         lambda: Table(columns=[Column(label=Literal("a"))], rows=[[1]], highlight=1),
+        lambda: Chapter(title=Literal("a"), leaves=[]),
         lambda: FindingView(rule="", severity="fatal", title="", evidence="", why="", fix=""),
     ],
 )
 def test_records_refuse_what_a_page_cannot_show(wrong):
-    with pytest.raises(ValueError, match=r"none of|values|highlight"):
+    with pytest.raises(ValueError, match=r"none of|values|highlight|leaves"):
         wrong()
 
 

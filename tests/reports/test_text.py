@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from glmreport import Catalogue, CatalogueError, Literal, Text, check_catalogues, rule_text
 from glmreport import text as text_module
@@ -9,6 +11,16 @@ from glmreport.text import fill, placeholders, read_catalogue, visible
 
 def test_the_catalogues_have_the_same_keys_and_placeholders():
     assert check_catalogues() == []
+
+
+@pytest.mark.parametrize("area", ["gx", "leaves", "show"])
+def test_no_english_sentence_is_left_in_the_chinese_words_for(area):
+    english, chinese = (Catalogue.load(language).entries for language in ("en", "zh"))
+    keys = [key for key in english if key.startswith(f"{area}.")]
+    assert keys
+    for key in keys:
+        words = re.sub(r"\{[^}]*\}|`[^`]*`", "", english[key])
+        assert not re.search("[A-Za-z]{2}", words) or re.search("[\u4e00-\u9fff]", chinese[key])
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def bucket(
     """Tokenize conversations and write them as shards, bucketed by length or packed."""
     from glmprep.bucket import Config
     from glmprep.bucket import bucket as run_bucket
+    from glmprep.reread import family_settings
     from glmprep.views.bucket import page, summary
 
     if workers is not None:
@@ -78,6 +79,7 @@ def bucket(
             family=template,
             tokenizer=vocabulary,
             config=config,
+            family_settings=family_settings(reading.family, reading.thinking, reading.template),
             overwrite=overwrite,
         )
     output.finish(

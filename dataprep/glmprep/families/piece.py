@@ -11,6 +11,9 @@ NO_TOKEN = -1
 NO_TURN = -1
 Thinking = Literal["on", "off", "auto"]
 """The mode in which answers are trained where a template has two; auto: on where one reasons."""
+Reasoning = Literal["untrained", "optional", "expected"]
+"""What a family makes of reasoning: it leaves it out, it trains it where there is some, or it also
+teaches the model, by each answer without, not to think where it is meant to."""
 
 
 class Piece(NamedTuple):
@@ -35,10 +38,13 @@ class Family(Protocol):
     """A chat template taken apart.
 
     `prefix` opens every row. `stops` are the tokens by which a turn of the assistant may end: a
-    header among them is a training target where it follows a trained piece.
+    header among them is a training target where it follows a trained piece. `note` is what a person
+    should know of where the template comes from, empty for nothing.
     """
 
     name: str
+    note: str
+    reasoning: Reasoning
     prefix: tuple[int, ...]
     stops: frozenset[int]
     pad_id: int

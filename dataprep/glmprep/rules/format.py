@@ -10,10 +10,18 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
+from glmprep import placeholders
 from glmprep.findings import Rule, Severity, rule
+from glmprep.spots import confirmed
 
 role, prev_role, next_role = pl.col("role"), pl.col("prev_role"), pl.col("next_role")
 calls, prev_calls = pl.col("calls"), pl.col("prev_calls")
+CALL_TEXT = r"<tool_calls?>|<functioncall>|<function_calls?>|\[TOOL_CALLS\]|Action Input: "
+CALL_OBJECT = r"^\s*\{\s*\"name\"\s*:\s*\"[\w.-]+\"\s*,\s*\"(?:arguments|parameters)\"\s*:"
+RESULT_TEXT = (
+    r"^\s*(?:Observation: |</?tool_response>|<function_results?>"
+    r"|FUNCTION RESPONSE:|\[TOOL_RESULTS\])"
+)
 
 
 @rule("DF101", Severity.ERROR)
@@ -102,7 +110,7 @@ def arguments_not_json() -> pl.Expr:
     Why: the model learns to write calls that a program cannot read.
     Fix: write the arguments as an object, or as text that holds one.
     """
-    return pl.col("call_arguments").list.eval(~_is_object(pl.element())).list.any()
+    return pl.col("malformed") > 0
 
 
 @rule("DF108", Severity.WARNING)
@@ -141,6 +149,93 @@ def system_in_the_middle() -> pl.Expr:
     return (role == "system") & prev_role.is_not_null() & (prev_role != "system")
 
 
+@rule("DF111", Severity.WARNING)
+def undeclared_tool() -> pl.Expr:
+    """A tool is called that the conversation does not offer.
+
+    Evidence: messages that call a tool missing from the conversation's list: {count}, in {rows}
+    of the conversations.
+    Why: the model learns to make up names of tools.
+    Fix: add the tool to "tools", or give the call the name that the list has.
+    """
+    return pl.col("undeclared") > 0
+
+
+@rule("DF112", Severity.WARNING)
+def repeated_tool() -> pl.Expr:
+    """A tool is defined twice.
+
+    Evidence: conversations that offer several tools of one name: {rows}.
+    Why: which of them is called cannot be told, and the copies fill the prompt.
+    Fix: keep one definition of each name.
+    """
+    return (pl.col("repeated_tools") > 0) & (pl.col("turn") == 0)
+
+
+@rule("DF113", Severity.WARNING)
+def unresolved_placeholder() -> pl.Expr:
+    """A placeholder was not filled in.
+
+    Evidence: messages with a placeholder such as {{{{name}}}}: {count}, in {rows} of the
+    conversations.
+    Why: the model learns to say the placeholder to people.
+    Fix: fill it in, in answers, questions and system messages alike.
+    """
+    text = pl.col("content")
+    return confirmed(text.str.contains(placeholders.SCREEN), placeholders.find, text)
+
+
+@rule("DF114", Severity.WARNING)
+def results_of_calls() -> pl.Expr:
+    """Calls and results differ in number.
+
+    Evidence: messages whose tool calls have more or fewer results: {count}, in {rows} of the
+    conversations.
+    Why: which result belongs to which call cannot be told, so the model learns to mix them up.
+    Fix: write one message with role "tool" for each call, in the order of the calls.
+    """
+    results = pl.col("results")
+    return (results > 0) & (results != calls)
+
+
+@rule("DF115", Severity.WARNING)
+def arguments_misfit() -> pl.Expr:
+    """A call's arguments do not fit the tool's definition.
+
+    Evidence: messages with a call that lacks a required argument, or gives one that the tool does
+    not have: {count}, in {rows} of the conversations.
+    Why: such calls fail in use, and the model learns to make them.
+    Fix: give the call the arguments of the definition, or mend the definition.
+    """
+    return pl.col("misfits") > 0
+
+
+@rule("DF116", Severity.WARNING)
+def call_as_text() -> pl.Expr:
+    """A tool call stands in an answer's text.
+
+    Evidence: answers with the text of a tool call: {count}, in {rows} of the conversations.
+    Why: the template writes real calls in its own form and stops after them; a call in the text
+    is learnt in a form that no server reads.
+    Fix: write it as "tool_calls" of the message.
+    """
+    text = pl.when(role == "assistant").then(pl.col("content"))
+    return (text.str.contains(CALL_TEXT) | text.str.contains(CALL_OBJECT)).fill_null(False)
+
+
+@rule("DF117", Severity.WARNING)
+def result_by_user() -> pl.Expr:
+    """A user message is the result of a tool.
+
+    Evidence: user messages that hold the result of a tool: {count}, in {rows} of the
+    conversations.
+    Why: the model learns to take what people say for results, and results for what people say.
+    Fix: give the message the role "tool", and the call before it as "tool_calls".
+    """
+    text = pl.when(role == "user").then(pl.col("content"))
+    return text.str.contains(RESULT_TEXT).fill_null(False)
+
+
 MessageRule = Rule[Callable[..., pl.Expr]]
 
 FORMAT_RULES: tuple[MessageRule, ...] = (
@@ -154,9 +249,11 @@ FORMAT_RULES: tuple[MessageRule, ...] = (
     ends_without_answer,
     special_token_text,
     system_in_the_middle,
+    undeclared_tool,
+    repeated_tool,
+    unresolved_placeholder,
+    results_of_calls,
+    arguments_misfit,
+    call_as_text,
+    result_by_user,
 )
-
-
-def _is_object(text: pl.Expr) -> pl.Expr:
-    """Whether text is a JSON object; what does not parse matches nothing."""
-    return text.str.json_path_match("$").str.starts_with("{").fill_null(False)

@@ -11,10 +11,12 @@ from glmreport.text import Text
 from rich.text import Text as Line
 
 from glmprep.audit import COVERED, Result
+from glmprep.gxresult import Result as Project
 from glmprep.lengths import PERCENTILES, percentiles
 from glmprep.pages import finding_views, provenance, verdict_level
-from glmprep.parse import unknown_role
+from glmprep.schemas.rules import unknown_role
 from glmprep.views import followup
+from glmprep.views.gx import gx_section
 from glmprep.views.head import fact, subject, tokens_fact
 from glmprep.views.lengths import cost_table, length_blocks, limit_blocks, official_block
 from glmprep.views.terminal import PERCENT, Summary, aligned, columns, counted, number, printing
@@ -28,8 +30,8 @@ def summary(result: Result) -> Summary:
     return printing([*aligned(_lines(result)), Line(), *table], result.findings)
 
 
-def page(result: Result, command: str, data: Sequence[str]) -> Page:
-    """The report of an audit of `data` by `command`."""
+def page(result: Result, command: str, data: Sequence[str], project: Project | None = None) -> Page:
+    """The report of an audit of `data` by `command`, with what Great Expectations found."""
     limit = result.max_length
     return Page(
         kind="glmprep audit",
@@ -57,6 +59,7 @@ def page(result: Result, command: str, data: Sequence[str]) -> Page:
                 intro=Text("prep.audit.intro.costs", tokens=result.recommended, share=COVERED),
                 blocks=[cost_table(result.costs, result.recommended)],
             ),
+            *([gx_section(project)] if project else []),
         ],
         findings=finding_views(result.findings),
         provenance=provenance(command, data),
@@ -90,7 +93,11 @@ def _headline(result: Result) -> Text:
 def _steps(result: Result, command: str, data: Sequence[str]) -> list[Step]:
     limit = result.max_length or result.recommended
     longest = int(result.lengths.conversations.max())
-    steps = [*_role_steps(result, command, data), *followup.mend(result.rejections)]
+    steps = [
+        *_role_steps(result, command, data),
+        *_look_step(result, command, data),
+        *followup.mend(result.rejections),
+    ]
     if longest <= limit:
         shards = followup.bucket(data, followup.repeated(command), longest)
         return [*steps, Step(text=Text("prep.next.bucket"), command=shards)]
@@ -115,6 +122,16 @@ def _role_steps(result: Result, command: str, data: Sequence[str]) -> list[Step]
     words = [word for name in names for word in ("--role", f"{name}=user")]
     again = followup.line("glmprep", "audit", *data, *followup.repeated(command), *words)
     return [Step(text=Text("prep.audit.next.role"), command=again)]
+
+
+def _look_step(result: Result, command: str, data: Sequence[str]) -> list[Step]:
+    """To leaf through the worst conversations, which reads the data again, so not from a pipe."""
+    if not result.findings or "-" in data:
+        return []
+    limit = ["--max-length", result.max_length] if result.max_length else []
+    wanted = [*limit, "--report", "show.html"]
+    look = followup.line("glmprep", "show", *data, *followup.repeated(command), *wanted)
+    return [Step(text=Text("show.next.look"), command=look)]
 
 
 def _limit_step(limit: int, command: str, data: Sequence[str]) -> Step:

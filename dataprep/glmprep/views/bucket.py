@@ -22,9 +22,10 @@ from glmreport.page import (
 )
 from glmreport.text import Text
 
-from glmprep.bucket import REJECTS, Result
+from glmprep.bucket import Result
 from glmprep.ledger import Sums
 from glmprep.pages import finding_views, provenance
+from glmprep.read import REJECTS
 from glmprep.rules.lengths import too_long
 from glmprep.shards import read_files
 from glmprep.views import followup
@@ -57,7 +58,12 @@ def page(result: Result, target: Path, command: str, data: Sequence[str]) -> Pag
             Section(
                 title=Text("prep.bucket.section.ledger"),
                 intro=Text("prep.bucket.intro.ledger"),
-                blocks=[_where_tokens_went(result), _ledger(result), *_rejects(result, target)],
+                blocks=[
+                    _where_tokens_went(result),
+                    _tokens(result),
+                    _stages(result),
+                    *_rejects(result, target),
+                ],
             ),
         ],
         findings=finding_views(result.findings),
@@ -66,7 +72,7 @@ def page(result: Result, target: Path, command: str, data: Sequence[str]) -> Pag
 
 
 def _verdict(result: Result) -> Verdict:
-    left_out, written = len(result.rejections), result.ledger.written
+    left_out, written = result.left_out, result.ledger.written
     level = level_of_output(result.reject_share, result.findings)
     kind = "much_missing" if level == "bad" else "partly" if left_out else "all"
     return Verdict(
@@ -87,7 +93,12 @@ def _verdict(result: Result) -> Verdict:
 
 
 def _steps(result: Result, target: Path, command: str, data: Sequence[str]) -> list[Step]:
-    verify = Step(text=Text("prep.next.verify"), command=followup.line("glmprep", "verify", target))
+    # What came through a pipe is gone.
+    known = followup.repeated(command, ("--tokenizer", "--template"))
+    verify = Step(
+        text=Text("prep.next.verify"),
+        command=followup.line("glmprep", "verify", target, *([] if "-" in data else data), *known),
+    )
     mend, again = followup.mend(result.rejections), _again(result, target, command, data)
     return [*mend, *again, verify, *followup.after_shards(target)]
 
@@ -167,8 +178,7 @@ def _tokens_by_bucket(result: Result, target: Path) -> dict[int, int]:
 def _where_tokens_went(result: Result) -> Chart:
     written = result.ledger.written
     parts = [
-        (Text("prep.bucket.went.trained"), written.supervised),
-        (Text("prep.bucket.went.context"), written.tokens - written.supervised),
+        *((label, tokens) for label, tokens in _kinds(written) if tokens),
         (Text("prep.bucket.went.padding"), _computed(result) - written.tokens),
         *(
             (Text("prep.bucket.went.set_aside", rule=rule), sums.tokens)
@@ -180,14 +190,55 @@ def _where_tokens_went(result: Result) -> Chart:
     return bars(labels, [Series(caption, tokens)], caption=caption)
 
 
-def _ledger(result: Result) -> Table:
-    """Rows read = rejected + tokenized; tokenized = set aside + written."""
+def _kinds(sums: Sums) -> list[tuple[Text, int]]:
+    """The tokens of rows by what they are there for, each in one of the kinds."""
+    return [
+        (Text("prep.bucket.went.trained"), sums.supervised),
+        (Text("prep.bucket.went.context"), sums.read),
+        *((Text(f"prep.tokens.{reason}"), tokens) for reason, tokens in sums.untrained.items()),
+    ]
+
+
+def _tokens(result: Result) -> Table:
+    """All tokens: tokenized = written + set aside, each of one kind."""
     ledger = result.ledger
+    aside = sum(ledger.set_aside.values(), Sums())
+    all_kinds = (_kinds(sums) for sums in (ledger.written, aside, ledger.tokenized))
+    rows: list[list[Value | None]] = [
+        [written[0], written[1], set_aside[1], tokenized[1]]
+        for written, set_aside, tokenized in zip(*all_kinds, strict=True)
+        if tokenized[1]
+    ]
+    sums = (ledger.written.tokens, aside.tokens, ledger.tokenized.tokens)
+    rows.append([Text("prep.tokens.all"), *sums])
+    return Table(
+        columns=[
+            Column(label=Text("prep.tokens.column.what")),
+            *(
+                Column(label=Text(f"prep.tokens.column.{name}"), numeric=True)
+                for name in ("written", "set_aside", "tokenized")
+            ),
+        ],
+        rows=rows,
+        caption=Text("prep.tokens.caption"),
+        highlight=len(rows) - 1,
+    )
+
+
+def _stages(result: Result) -> Table:
+    """Rows read = rejected + sound; tokenized = set aside + written."""
+    ledger = result.ledger
+    sound, tokenized = ledger.sound, ledger.tokenized
     columns = ("conversations", "turns", "tokens", "trained")
-    rows: list[list[Value | None]] = [[Text("prep.ledger.read"), ledger.read, None, None, None]]
-    for rule, count in ledger.rejected.items():
-        rows.append([Text("prep.ledger.rejected", rule=rule), count, None, None, None])
-    rows.append([Text("prep.ledger.tokenized"), *_values(ledger.tokenized)])
+    turns = sound.turns + ledger.rejected_turns
+    rows: list[list[Value | None]] = [[Text("prep.ledger.read"), ledger.read, turns, None, None]]
+    for stage, by_rule in (("repaired", ledger.repaired), ("rejected", ledger.rejected)):
+        for rule, count in by_rule.items():
+            rows.append([Text(f"prep.ledger.{stage}", rule=rule), count, None, None, None])
+    if tokenized.rows != sound.rows:
+        rows.append([Text("prep.ledger.sound"), sound.rows, sound.turns, None, None])
+    made = "tokenized" if tokenized.rows == sound.rows else "made"
+    rows.append([Text(f"prep.ledger.{made}"), *_values(tokenized)])
     for rule, sums in sorted(ledger.set_aside.items()):
         rows.append([Text("prep.ledger.set_aside", rule=rule), *_values(sums)])
     rows.append([Text("prep.ledger.written"), *_values(ledger.written)])
@@ -237,9 +288,7 @@ def _lines(result: Result, target: Path) -> list[tuple[str, str]]:
         ("row lengths", _bucket_line(result)),
     ]
     if result.rejections:
-        left_out = (
-            f"{number(len(result.rejections))} of {counted(result.ledger.read, 'row', 'rows')}"
-        )
+        left_out = f"{number(result.left_out)} of {counted(result.ledger.read, 'row', 'rows')}"
         lines.append(("left out", f"{left_out}, listed in {target / REJECTS}"))
     return lines
 

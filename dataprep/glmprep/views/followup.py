@@ -12,8 +12,12 @@ from glmreport.text import Text
 from glmprep.findings import RULES, Severity
 from glmprep.records import Rejection
 
-READING = ("--tokenizer", "--family", "--role")
-"""Options by which data is read; without `--role` they also fit canonical data."""
+TOKENIZING = ("--tokenizer", "--family", "--template", "--thinking")
+"""Options by which conversations become tokens."""
+READING = (*TOKENIZING, "--role", "--train-on", "--take", "--repair")
+"""Options by which data is read; those on tokenizing also fit canonical data."""
+FLAGS = ("--repair",)
+"""Those among them that take no value."""
 SHAPING = ("--layout", "--max-length", "--tokens-per-batch", "--buckets", "--seed")
 """Options of `glmprep bucket` that decide what the shards look like."""
 SEGMENTS = "segments.jsonl"
@@ -33,7 +37,7 @@ def repeated(command: str, options: Sequence[str] = READING) -> list[str]:
     for place, word in enumerate(words):
         name, equals, _ = word.partition("=")
         if name in options:
-            found += [word] if equals else words[place : place + 2]
+            found += [word] if equals or name in FLAGS else words[place : place + 2]
     return found
 
 
@@ -59,13 +63,13 @@ def bucket(data: Sequence[str], options: Sequence[str], longest: int) -> str:
 
 def bucket_segments(segments: str | Path, command: str, max_length: int) -> str:
     """`glmprep bucket` on what `glmprep segment` wrote, whose roles have their usual names."""
-    options = repeated(command, ("--tokenizer", "--family"))
+    options = repeated(command, TOKENIZING)
     return bucket([str(segments)], options, max_length)
 
 
 def bucket_again(command: str, shards: Path) -> str:
     """The `glmprep bucket` of a command once more, on segments, in place of its shards."""
-    options = repeated(command, ("--tokenizer", "--family", *SHAPING))
+    options = repeated(command, (*TOKENIZING, *SHAPING))
     return line("glmprep", "bucket", SEGMENTS, *options, "-o", shards, "--overwrite")
 
 

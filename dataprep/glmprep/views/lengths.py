@@ -232,7 +232,7 @@ def _cut_table(lengths: Lengths, cuts: Sequence[Cut], limit: int | None) -> Tabl
 
 def _percentiles(lengths: Lengths) -> Table:
     """A line for conversations, turns, prompts, answers, and each role beside the user."""
-    kinds = {
+    kinds: dict[str, Int64] = {
         "conversation": lengths.conversations,
         "turn": lengths.turns["tokens"].to_numpy().astype(np.int64),
         "prompt": lengths.prompts,

@@ -21,8 +21,9 @@ from glmreport.page import (
 )
 from glmreport.text import Text
 
+from glmprep.coverage import Counts
 from glmprep.pages import finding_views, provenance
-from glmprep.segment import Counts, Result, rejects_path
+from glmprep.segment import Result, ledger_path, rejects_path
 from glmprep.sized import Limits
 from glmprep.views import followup
 from glmprep.views.head import fact, level_of_output, subject
@@ -51,7 +52,11 @@ def page(result: Result, limits: Limits, target: Path, command: str, data: Seque
             Section(
                 title=Text("prep.segment.section.ledger"),
                 intro=Text("prep.segment.intro.ledger"),
-                blocks=[_ledger(result.counts)],
+                blocks=[
+                    _ledger(result.counts),
+                    _stages(result),
+                    Paragraph(Text("prep.segment.lines", file=str(ledger_path(target)))),
+                ],
             ),
             Section(
                 title=Text("prep.segment.section.split"),
@@ -125,6 +130,48 @@ def _ledger(counts: Counts) -> Table:
     )
 
 
+def _stages(result: Result) -> Table:
+    """Rows read = rejected + sound; turns = out + set aside + left out."""
+    counts = result.counts
+    rejected: list[list[Value | None]] = [
+        [Text("prep.ledger.rejected", rule=rule), rows, None, None, None]
+        for rule, rows in result.rejected.items()
+    ]
+    rows: list[list[Value | None]] = [
+        [Text("prep.ledger.read"), counts.rows, None, None, None],
+        *rejected,
+        [
+            Text("prep.segment.stage.tokenized"),
+            *(counts.conversations, counts.turns_in, counts.tokens_in, counts.targets_in),
+        ],
+        [
+            Text("prep.segment.stage.set_aside"),
+            *(None, counts.turns_set_aside, None, counts.targets_set_aside),
+        ],
+        [Text("prep.segment.stage.left_out"), None, counts.turns_left_out, None, 0],
+        [Text("prep.segment.stage.shortened"), None, None, counts.tokens_shortened, 0],
+        [
+            Text("prep.segment.stage.written"),
+            counts.whole + counts.segments,
+            *(counts.turns_out, counts.tokens_out, counts.targets_out),
+        ],
+        [Text("prep.segment.stage.replayed"), None, None, counts.tokens_replayed, 0],
+    ]
+    return Table(
+        columns=[
+            Column(label=Text("prep.ledger.column.what")),
+            Column(label=Text("prep.fact.rows"), numeric=True),
+            *(
+                Column(label=Text(f"prep.ledger.column.{name}"), numeric=True)
+                for name in ("turns", "tokens", "trained")
+            ),
+        ],
+        rows=rows,
+        caption=Text("prep.segment.caption.stages"),
+        highlight=len(rows) - 2,
+    )
+
+
 def _trained_and_context(counts: Counts) -> Chart:
     """All tokens that came in and went out: what replay adds is context."""
     trained = [counts.targets_in, counts.targets_out]
@@ -177,8 +224,15 @@ def _lines(result: Result, target: Path) -> list[tuple[str, str]]:
         (
             "all tokens",
             f"{number(counts.tokens_in)} in, {number(counts.tokens_out)} out "
-            f"({_growth(counts):+.1%})",
+            f"({_growth(counts):+.1%}), {number(counts.tokens_replayed)} replayed",
         ),
+        (
+            "turns",
+            f"{number(counts.turns_in)} in = {number(counts.turns_out)} out + "
+            f"{number(counts.turns_set_aside)} set aside + "
+            f"{number(counts.turns_left_out)} left out, nothing in them is trained",
+        ),
+        ("ledger", str(ledger_path(target))),
     ]
     if result.rejections:
         left_out = counted(len(result.rejections), "row or part of one", "rows or parts of rows")

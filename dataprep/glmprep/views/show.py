@@ -1,28 +1,35 @@
-"""What `glmprep show` says: rows as the model gets them, with what is trained in colour."""
+"""What `glmprep show SHARDS` says: rows as the model gets them, with what is trained in colour."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from glmreport.page import Page, Section, Step, TokenSpan, TokenView, Verdict
+from glmreport.page import (
+    Block,
+    Chapter,
+    Leaf,
+    Leaves,
+    Page,
+    Section,
+    Step,
+    TokenSpan,
+    TokenView,
+    Turn,
+    Verdict,
+)
 from glmreport.text import Text
 from rich.console import Console
 from rich.text import Text as Line
 
 from glmprep.console import printable
 from glmprep.pages import provenance
-from glmprep.show import MARKS, STYLES, Kind, ShownRow, as_text
+from glmprep.show import ShownRow
 from glmprep.views import followup
 from glmprep.views.terminal import PERCENT, Summary, number, printing
+from glmprep.views.tokens import as_text, legend
 
 NAMED = 3
-LEGEND: dict[Kind, str] = {
-    "trained": "trained",
-    "stop": "trained stop token",
-    "context": "context",
-    "special": "control token",
-}
 
 
 def summary(rows: Sequence[ShownRow]) -> Summary:
@@ -33,14 +40,15 @@ def summary(rows: Sequence[ShownRow]) -> Summary:
         lines = []
         for row in rows:
             head = Line(printable(_head(row)), style="bold")
-            lines += [head, as_text(row, colour=colour), Line()]
-        printing([*lines, _legend(colour)])(console)
+            lines += [head, as_text(row.spans, colour=colour), Line()]
+        kinds = {span.kind for row in rows for span in row.spans}
+        printing([*lines, legend(kinds, colour=colour)])(console)
 
     return show
 
 
 def page(rows: Sequence[ShownRow], shards: Path, command: str) -> Page:
-    """The report with these rows of the folder `shards`."""
+    """The report with these rows of the folder `shards`; one leafs through several."""
     tokens, trained = sum(row.tokens for row in rows), sum(row.supervised for row in rows)
     bare = sum(row.supervised == 0 for row in rows)
     return Page(
@@ -58,23 +66,36 @@ def page(rows: Sequence[ShownRow], shards: Path, command: str) -> Page:
                 command=followup.line("glmdiag", "labels", shards),
             )
         ],
-        sections=[_section(row) for row in rows],
+        sections=[_leaves(rows) if len(rows) > 1 else _section(rows[0])],
         provenance=provenance(command, [str(shards)]),
     )
 
 
 def _section(row: ShownRow) -> Section:
-    return Section(
-        title=Text("prep.show.row", row=row.row),
-        intro=Text(
-            "prep.show.intro",
-            tokens=row.tokens,
-            trained=row.supervised,
-            share=row.supervised / max(1, row.tokens),
-            bucket=row.bucket,
-            conversations=_names(row),
-        ),
-        blocks=[TokenView([TokenSpan(span.text, span.kind) for span in row.spans])],
+    view: Block = TokenView([TokenSpan(span.text, span.kind) for span in row.spans])
+    return Section(title=Text("prep.show.row", row=row.row), intro=_sums(row), blocks=[view])
+
+
+def _leaves(rows: Sequence[ShownRow]) -> Section:
+    title = Text("show.rows_of_shards")
+    chapter = Chapter(title=title, leaves=[_leaf(row) for row in rows])
+    return Section(title=title, blocks=[Leaves([chapter])])
+
+
+def _leaf(row: ShownRow) -> Leaf:
+    parts = [TokenSpan(span.text, span.kind) for span in row.spans]
+    label = Text("prep.show.row", row=row.row)
+    return Leaf(title=_names(row), intro=_sums(row), turns=[Turn(label=label, parts=parts)])
+
+
+def _sums(row: ShownRow) -> Text:
+    return Text(
+        "prep.show.intro",
+        tokens=row.tokens,
+        trained=row.supervised,
+        share=row.supervised / max(1, row.tokens),
+        bucket=row.bucket,
+        conversations=_names(row),
     )
 
 
@@ -90,12 +111,3 @@ def _head(row: ShownRow) -> str:
         f"row {row.row}: {number(row.tokens)} tokens in a bucket of {number(row.bucket)}, "
         f"{number(row.supervised)} trained ({share}); {_names(row)}"
     )
-
-
-def _legend(colour: bool) -> Line:
-    """What the colours mean, or the marks where there are none."""
-    if colour:
-        words = [Line(LEGEND[kind], style=style) for kind, style in STYLES.items()]
-    else:
-        words = [Line(LEGEND[kind].join(marks)) for kind, marks in MARKS.items()]
-    return Line("  ").join([Line("legend:", style="dim"), *words])

@@ -1,23 +1,24 @@
-"""What `glmprep verify` says: is the shard folder proven whole, and what was checked."""
+"""What `glmprep verify` says: is the shard folder proven, from what, and what was checked."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from glmreport.numbers import show_number
-from glmreport.page import Column, Fact, Page, Section, Step, Table, Verdict
+from glmreport.page import Column, Fact, Page, Section, Step, Table, Value, Verdict
 from glmreport.text import Text
 
 from glmprep.ledger import Ledger
 from glmprep.pages import finding_views, provenance, verdict_level
-from glmprep.verify import Result, broken_layout, file_changed, sums_differ, wrong_labels
+from glmprep.rules.shards import sums_differ
+from glmprep.verify import WITH_DATA, WITHOUT_DATA, Result
 from glmprep.views import followup
 from glmprep.views.head import fact, tokens_fact
 from glmprep.views.terminal import Summary, aligned, counted, number, printing
 
-CHECKS = (file_changed, sums_differ, broken_layout, wrong_labels)
-State = Literal["passed", "failed", "skipped"]
+State = Literal["passed", "failed", "skipped", "no_data"]
 
 
 def summary(result: Result, shards: Path) -> Summary:
@@ -25,15 +26,15 @@ def summary(result: Result, shards: Path) -> Summary:
     return printing(aligned(_lines(result, shards)), result.findings)
 
 
-def page(result: Result, shards: Path, command: str) -> Page:
-    """The report of a check of the folder `shards`."""
+def page(result: Result, shards: Path, command: str, data: Sequence[str] = ()) -> Page:
+    """The report of a check of the folder `shards`, beside `data` where that is given."""
     complete = _complete(result)
     return Page(
         kind="glmprep verify",
         title=Text("prep.verify.title"),
         subject=str(shards),
         verdict=_verdict(result),
-        steps=_steps(result, shards),
+        steps=_steps(result, shards, data),
         facts=_facts(result) if complete else (),
         sections=[
             Section(
@@ -43,12 +44,13 @@ def page(result: Result, shards: Path, command: str) -> Page:
             )
         ],
         findings=finding_views(result.findings),
-        provenance=provenance(command, [str(shards)]),
+        provenance=provenance(command, [str(shards), *data]),
     )
 
 
 def _verdict(result: Result) -> Verdict:
-    proven = "broken" if result.findings else "proven"
+    from_data = result.rows_again is not None
+    proven = "broken" if result.findings else "from_data" if from_data else "proven"
     return Verdict(
         level=verdict_level(result.findings),
         headline=Text(f"prep.verify.verdict.{proven}"),
@@ -57,14 +59,19 @@ def _verdict(result: Result) -> Verdict:
             rows=result.rows,
             tokens=result.tokens,
             trained=result.supervised,
+            data=result.rows_again or 0,
         ),
     )
 
 
-def _steps(result: Result, shards: Path) -> list[Step]:
+def _steps(result: Result, shards: Path, data: Sequence[str]) -> list[Step]:
     if result.findings:
         return [Step(text=Text("prep.verify.next.again"))]
-    return followup.after_shards(shards)
+    from_data = Step(
+        text=Text("prep.verify.next.from_data"),
+        command=followup.line("glmprep", "verify", shards, *result.manifest.inputs),
+    )
+    return [*([] if data else [from_data]), *followup.after_shards(shards)]
 
 
 def _facts(result: Result) -> list[Fact]:
@@ -89,7 +96,7 @@ def _checks(result: Result) -> Table:
                 Text(f"prep.verify.state.{_state(result, check.id)}"),
                 Text(f"prep.verify.what.{check.id}"),
             ]
-            for check in CHECKS
+            for check in (*WITHOUT_DATA, *WITH_DATA)
         ],
         caption=Text("prep.verify.caption.checks"),
     )
@@ -99,45 +106,42 @@ def _state(result: Result, rule: str) -> State:
     """A file that cannot be read ends the examination, so that what follows is not reached."""
     if any(finding.rule == rule for finding in result.findings):
         return "failed"
-    return "passed" if rule == file_changed.id or _complete(result) else "skipped"
+    if rule in result.checked:
+        return "passed"
+    needs_data = rule in {check.id for check in WITH_DATA}
+    return "no_data" if needs_data and _complete(result) else "skipped"
 
 
 def _complete(result: Result) -> bool:
-    """Whether all files could be read; rows that are missing otherwise are a finding."""
-    rules = {finding.rule for finding in result.findings}
-    return sums_differ.id in rules or result.rows == _listed(result)["rows"]
-
-
-def _listed(result: Result) -> dict[str, int]:
-    """What the manifest says that there is."""
-    written = Ledger.from_json(result.manifest.ledger).written
-    return {
-        "rows": sum(int(entry["rows"]) for entry in result.manifest.files),
-        "conversations": written.rows,
-        "tokens": written.tokens,
-        "trained": written.supervised,
-    }
+    """Whether all files could be read; the sums are what is checked last."""
+    return sums_differ.id in result.checked
 
 
 def _sums(result: Result) -> Table:
-    found = {
-        "rows": result.rows,
-        "conversations": result.segments,
-        "tokens": result.tokens,
-        "trained": result.supervised,
-    }
-    listed = _listed(result)
-    names = ("sum", "manifest", "shards", "equal")
+    """What the manifest says that there is, beside what there is."""
+    manifest = result.manifest
+    ledger = Ledger.from_json(manifest.ledger)
+    lines = 0 if manifest.ledger_file is None else manifest.ledger_file["rows"]
+    sums = [
+        ("rows", sum(int(entry["rows"]) for entry in manifest.files), result.rows),
+        ("conversations", ledger.written.rows, result.segments),
+        ("tokens", ledger.written.tokens, result.tokens),
+        ("trained", ledger.written.supervised, result.supervised),
+        ("lines", lines, result.lines),
+    ]
+    if result.rows_again is not None:
+        sums.append(("data", ledger.read, result.rows_again))
+    rows: list[list[Value]] = [
+        [Text(f"prep.fact.{name}"), listed, found, "✓" if found == listed else "✗"]
+        for name, listed, found in sums
+    ]
     return Table(
         columns=[
             Column(label=Text(f"prep.verify.column.{name}"), numeric=name != "sum")
-            for name in names
+            for name in ("sum", "manifest", "found", "equal")
         ],
-        rows=[
-            [Text(f"prep.fact.{k}"), listed[k], n, "✓" if n == listed[k] else "✗"]
-            for k, n in found.items()
-        ],
-        caption=Text("prep.verify.caption.sums"),
+        rows=rows,
+        caption=Text("prep.verify.caption.compared"),
     )
 
 
@@ -147,8 +151,16 @@ def _lines(result: Result, shards: Path) -> list[tuple[str, str]]:
     tokens = f"{number(result.tokens)} tokens, {number(result.supervised)} of them trained"
     if result.findings:
         return [("not proven", str(shards)), ("read", f"{rows} of {files}, {tokens}")]
+    lines = counted(result.lines, "line", "lines")
+    checked = f"sha256 of each file, sums, layout and labels, and {lines} of the ledger"
+    if result.rows_again is None:
+        from_data = "not read again; to prove the shards from it: glmprep verify SHARDS DATA..."
+    else:
+        again = counted(result.rows_again, "row", "rows")
+        from_data = f"{again} read and tokenized again, each is as the ledger says"
     return [
         ("proven", str(shards)),
         ("read", f"{rows} in {files}, {tokens}"),
-        ("checked", "sha256 of each file, sums against the ledger, layout and labels of each row"),
+        ("checked", checked),
+        ("data", from_data),
     ]
