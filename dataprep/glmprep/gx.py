@@ -158,18 +158,17 @@ def _on_conversations(audit: Audit) -> list[Any]:
     """What can be expected of the lengths; the limit only where the audit was given one."""
     import great_expectations.expectations as gxe
 
-    long = [
-        gxe.ExpectColumnValuesToBeBetween(
-            column="tokens", max_value=audit.max_length, **_words(too_long)
-        )
-    ]
+    within = {"max_value": audit.max_length} if audit.max_length else {}
     return [
         gxe.ExpectTableRowCountToBeBetween(min_value=1, meta={"check": "rows"}),
         gxe.ExpectColumnValuesToBeBetween(
             column="turns", min_value=2, meta={"check": "turns"}, severity="warning"
         ),
         gxe.ExpectColumnValuesToBeBetween(column="supervised", min_value=1, **_words(no_labels)),
-        *(long if audit.max_length else ()),
+        *(
+            gxe.ExpectColumnValuesToBeBetween(column="tokens", **{name: most}, **_words(too_long))
+            for name, most in within.items()
+        ),
     ]
 
 

@@ -21,9 +21,11 @@ from glmprep.read import find, read
 from glmprep.records import Conversation, Rejection
 from glmprep.rules.format import FORMAT_RULES, MessageRule, special_token_text
 from glmprep.rules.template import unrenderable
+from glmprep.rules.text import FINDS
 from glmprep.schemas.tally import Tally
 from glmprep.source import Source
-from glmprep.table import message_table
+from glmprep.table import message_table, said
+from glmprep.text.spots import excerpt
 
 BATCH = 1024
 EXAMPLES = 5
@@ -146,19 +148,20 @@ class Intake:
     def _check(self, parsed: list[Conversation]) -> Batch:
         messages = message_table(parsed)
         self.messages += messages.height
-        flags = messages.select("row", "turn", "content", **self._flags())
+        # Lazily, since rules share expressions, which are worked out once that way.
+        flags = messages.lazy().select("row", "turn", text=said(), **self._flags()).collect()
         if self.flags is not None:
             self.flags.append(_measures(parsed, messages, flags))
         rejected: dict[int, Rejection] = {}
-        for rule in self._rules:
-            hits = flags.filter(pl.col(rule.id)).select("row", "turn", "content")
-            if hits.is_empty():
-                continue
+        for rule in (rule for rule in self._rules if flags[rule.id].any()):
+            hits = flags.filter(pl.col(rule.id)).select("row", "turn", "text")
             if rule.severity is Severity.ERROR:
                 for row, turn, _ in hits.rows():
                     rejected.setdefault(row, _rejection(parsed[row], turn, rule))
+            wanted = EXAMPLES - len(self._examples.get(rule.id, ()))
             examples = [
-                _example(parsed[r], turn, text) for r, turn, text in hits.head(EXAMPLES).rows()
+                _example(parsed[r], turn, excerpt(text, FINDS.get(rule.id)))
+                for r, turn, text in hits.head(wanted).rows()
             ]
             rows = hits["row"].n_unique()
             self.hit(Hit(rule=rule, count=hits.height, rows=rows, examples=examples))
@@ -213,11 +216,11 @@ def _measures(
         characters=pl.col("content").str.len_chars(),
         calls="calls",
     )
-    return measured.hstack(flags.drop("row", "turn", "content"))
+    return measured.hstack(flags.drop("row", "turn", "text"))
 
 
-def _example(conversation: Conversation, turn: int, text: str) -> Example:
-    return Example(where=f"{conversation.origin} message {turn + 1}", excerpt=text[:200])
+def _example(conversation: Conversation, turn: int, shown: str) -> Example:
+    return Example(where=f"{conversation.origin} message {turn + 1}", excerpt=shown)
 
 
 def _rejection(conversation: Conversation, turn: int, rule: Rule[Any]) -> Rejection:

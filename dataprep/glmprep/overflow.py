@@ -159,8 +159,11 @@ class OverflowSplitter:
 
         None where the text does not stand at the answer's end.
         """
-        text = self._family.pieces(_asked(message))[-1].text
-        return text.removesuffix(message.content) if text.endswith(message.content) else None
+        # An end token of the template's own, with a line break, may stand behind the text.
+        for piece in reversed(self._family.pieces(_asked(message))):
+            if piece.text.endswith(message.content):
+                return piece.text.removesuffix(message.content)
+        return None
 
     def _before_rest(self, role: Role) -> int:
         """Tokens that the template puts before the rest of a turn that was cut."""
@@ -191,9 +194,9 @@ class OverflowSplitter:
 
 
 def _asked(message: Message) -> Conversation:
-    """A conversation of a question and the message."""
-    question = Message(role="user", content="?")
-    return Conversation(id="", messages=(question, message), origin=NOWHERE)
+    """A conversation of a question, where the message is none, and the message."""
+    question = () if message.role == "user" else (Message(role="user", content="?"),)
+    return Conversation(id="", messages=(*question, message), origin=NOWHERE)
 
 
 def _steps(sized: Sized, exchange: Exchange) -> list[_Step]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from glmprep.collect import Hit
 from glmprep.families.piece import Reasoning
 from glmprep.findings import Example, Rule
 from glmprep.intake import EXAMPLES
 from glmprep.labels import TokenBatch
-from glmprep.records import Conversation, Message
+from glmprep.records import Conversation
 from glmprep.rules.reasoning import (
     no_reasoning,
     reasoning_as_text,
@@ -18,7 +19,7 @@ from glmprep.rules.reasoning import (
     rows_for_reasoning,
 )
 
-AnswerRule = Rule[Callable[[Message, Reasoning], bool]]
+AnswerRule = Rule[Any]
 RULES_OF: dict[Reasoning, tuple[AnswerRule, ...]] = {
     "untrained": (reasoning_left_out, reasoning_as_text),
     "optional": (),

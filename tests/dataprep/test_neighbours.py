@@ -9,9 +9,9 @@ from itertools import chain
 import numpy as np
 import polars as pl
 from glmprep.families import Family
-from glmprep.hashing import hash_runs, hash_texts
 from glmprep.labels import tokenize
-from glmprep.neighbours import NOTHING, SIZE, groups, signatures, similar
+from glmprep.sets.neighbours import NOTHING, SIZE, groups, signatures, similar
+from glmprep.text.hashing import hash_runs, hash_texts
 from glmprep.tokenizer import Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st

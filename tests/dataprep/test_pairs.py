@@ -12,16 +12,16 @@ import numpy as np
 import orjson
 import polars as pl
 import pytest
-from glmprep import pairs
 from glmprep.families import Family
 from glmprep.findings import RULES, Finding
 from glmprep.labels import TokenBatch, tokenize
-from glmprep.ngrams import features
-from glmprep.pairs import Pairs
 from glmprep.parse import parse
 from glmprep.read import read
 from glmprep.records import Conversation, Origin
 from glmprep.rules.pairs import shifted_answers, shuffled_answers
+from glmprep.sets import pairs
+from glmprep.sets.pairs import Pairs
+from glmprep.text.ngrams import features
 from glmprep.tokenizer import Tokenizer
 from glmreport.text import placeholders, rule_text
 from hypothesis import example, given

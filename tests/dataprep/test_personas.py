@@ -6,7 +6,7 @@ import time
 
 import polars as pl
 import pytest
-from glmprep.personas import HINTS, OTHERS, OWN, Claim, Person, claims
+from glmprep.text.personas import HINTS, OTHERS, OWN, Claim, Person, claims
 
 QWEN, OPENAI = Claim("name", "Qwen"), Claim("maker", "OpenAI")
 CHATGPT, CLAUDE = Claim("name", "ChatGPT"), Claim("name", "Claude")

@@ -15,11 +15,11 @@ from glmprep.audit import audit
 from glmprep.errors import InputError
 from glmprep.families import Family
 from glmprep.findings import RULES, Finding, Severity
-from glmprep.fingerprints import FEW_WORDS, Fingerprints
 from glmprep.labels import tokenize
 from glmprep.parse import parse
 from glmprep.read import read
 from glmprep.records import Conversation, Message, Origin
+from glmprep.sets.fingerprints import FEW_WORDS, Fingerprints
 from glmprep.sized import Limits
 from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer

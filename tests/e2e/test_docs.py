@@ -28,7 +28,9 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
 
 def test_the_architecture_names_every_module_of_data_preparation() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    modules = {path.stem for path in (ROOT / "dataprep/glmprep").glob("*.py")} - {"__init__"}
+    package = ROOT / "dataprep" / "glmprep"
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    modules |= {path.parent.name for path in package.glob("*/__init__.py")}
     named = set(re.findall(r"`([a-z_]+)/?`", text)) | {"errors", "findings", "records", "files"}
     assert modules <= named, modules - named
 

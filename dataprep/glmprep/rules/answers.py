@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from glmprep import repetition
 from glmprep.findings import Severity, rule
 from glmprep.rules.format import MessageRule
-from glmprep.scripts import writing
-from glmprep.spots import Find, Spot, confirmed, holds, outside_code, searching
+from glmprep.text import repetition
+from glmprep.text.scripts import writing
+from glmprep.text.spots import Find, Spot, confirmed, holds, outside_code, searching
 
 LEAST_ECHO = 12
 """Characters from which an answer that repeats the question is no greeting returned."""

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from glmprep import placeholders
 from glmprep.findings import Rule, Severity, rule
-from glmprep.spots import confirmed
+from glmprep.text import placeholders
+from glmprep.text.spots import confirmed
 
 role, prev_role, next_role = pl.col("role"), pl.col("prev_role"), pl.col("next_role")
 calls, prev_calls = pl.col("calls"), pl.col("prev_calls")

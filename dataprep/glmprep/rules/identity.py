@@ -1,11 +1,11 @@
-"""Rules on who the model is said to be, over claims (see `glmprep.personas`)."""
+"""Rules on who the model is said to be, over claims (see `glmprep.text.personas`)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from glmprep.findings import Severity, rule
-from glmprep.personas import OTHERS, Claim
+from glmprep.text.personas import OTHERS, Claim
 
 
 @rule("DF206", Severity.WARNING)

@@ -1,4 +1,4 @@
-"""Rules on personal data and secrets, in all that a message says (see `glmprep.sensitive`).
+"""Rules on personal data and secrets, in all that a message says (see `glmprep.text.sensitive`).
 
 Excerpts never show what was found whole.
 """
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from glmprep import sensitive
 from glmprep.findings import Severity, rule
 from glmprep.rules.format import MessageRule
-from glmprep.sensitive import Kind
-from glmprep.spots import Find, confirmed, holds
 from glmprep.table import said
+from glmprep.text import sensitive
+from glmprep.text.sensitive import Kind
+from glmprep.text.spots import Find, confirmed, holds
 
 
 @rule("DF314", Severity.WARNING)

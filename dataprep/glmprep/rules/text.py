@@ -10,12 +10,12 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from glmprep import mojibake, placeholders
 from glmprep.findings import Severity, rule
 from glmprep.rules import answers, privacy
 from glmprep.rules.format import MessageRule, unresolved_placeholder
-from glmprep.spots import Find, Spot, confirmed, holds, outside_code, searching
 from glmprep.table import said
+from glmprep.text import mojibake, placeholders
+from glmprep.text.spots import Find, Spot, confirmed, holds, outside_code, searching
 
 CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\u009f"
 HIDDEN = r"\u00ad\u200b\u2028-\u202e\u2060-\u2069\ue000-\uf8ff\ufeff\ufff9-\ufffc"
@@ -194,4 +194,4 @@ FINDS: Mapping[str, Find] = {
     **answers.FINDS,
     **privacy.FINDS,
 }
-"""How to find the place where a rule fired, by rule id; for excerpts (see `glmprep.spots`)."""
+"""How to find the place where a rule fired, by rule id; for excerpts (see `glmprep.text.spots`)."""

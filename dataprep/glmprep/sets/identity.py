@@ -12,7 +12,6 @@ from glmprep.collect import Hit
 from glmprep.findings import Example, Rule
 from glmprep.intake import EXAMPLES
 from glmprep.labels import TokenBatch
-from glmprep.personas import HINTS, Claim, Person, claims
 from glmprep.records import Conversation
 from glmprep.rules.identity import (
     another_model,
@@ -20,7 +19,8 @@ from glmprep.rules.identity import (
     contradicts_system,
     systems_disagree,
 )
-from glmprep.wholes import goes_on, runs
+from glmprep.sets.wholes import goes_on, runs
+from glmprep.text.personas import HINTS, Claim, Person, claims
 
 MOST = 10_000
 """Claims that are told apart; further ones are not counted, so that memory stays bounded."""

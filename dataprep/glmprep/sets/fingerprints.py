@@ -12,11 +12,11 @@ import numpy as np
 import orjson
 import polars as pl
 
-from glmprep.hashing import UInt64, hash_runs, hash_texts
 from glmprep.labels import TokenBatch
-from glmprep.neighbours import SIZE, UInt16, signatures
 from glmprep.records import Conversation, Message
-from glmprep.wholes import fullest, goes_on, runs
+from glmprep.sets.neighbours import SIZE, UInt16, signatures
+from glmprep.sets.wholes import fullest, goes_on, runs
+from glmprep.text.hashing import UInt64, hash_runs, hash_texts
 
 SCHEMA = {
     "file": pl.UInt32,
@@ -74,7 +74,7 @@ class Fingerprints:
 
     @cached_property
     def signatures(self) -> UInt16:
-        """The signatures beside the table (n x SIZE; see `glmprep.neighbours`)."""
+        """The signatures beside the table (n x SIZE; see `glmprep.sets.neighbours`)."""
         return np.concatenate(self._signatures)
 
     def where(self, place: int) -> str:

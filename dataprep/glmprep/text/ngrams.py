@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from glmprep.hashing import GOLDEN, UInt64, mix
-from glmprep.labels import Int64
+from glmprep.text.hashing import GOLDEN, UInt64, mix
 
+Int64 = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint32]
 STEM = 6
 """Letters that count of a word, so that `photograph` and `photographs` are one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from glmprep.spots import Spot, outside_code
+from glmprep.text.spots import Spot, outside_code
 
 NAMES = (
     "name|user_?name|first_?name|last_?name|author|company|company_?name|model_?name|bot_?name|"

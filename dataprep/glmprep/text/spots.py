@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from glmprep.sensitive import mask
+from glmprep.text.sensitive import mask
 
 Spot = tuple[int, int]
 Find = Callable[[str], Spot | None]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from glmprep.collect import Collector, Hit
-from glmprep.copies import exact_copies, leaked, near_copies
 from glmprep.errors import InputError
 from glmprep.families import Family
-from glmprep.fingerprints import Fingerprints
-from glmprep.identity import Identities
 from glmprep.intake import Intake
 from glmprep.labels import TokenBatch, tokenize
-from glmprep.pairs import Pairs
 from glmprep.records import Conversation
-from glmprep.shared import shared_parts
+from glmprep.sets.copies import exact_copies, leaked, near_copies
+from glmprep.sets.fingerprints import Fingerprints
+from glmprep.sets.identity import Identities
+from glmprep.sets.pairs import Pairs
+from glmprep.sets.shared import shared_parts
 from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
 

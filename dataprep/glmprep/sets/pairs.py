@@ -20,10 +20,10 @@ from glmprep.collect import Hit
 from glmprep.findings import Example
 from glmprep.intake import EXAMPLES
 from glmprep.labels import Int64, TokenBatch
-from glmprep.ngrams import features
 from glmprep.records import Conversation, Origin
 from glmprep.rules.pairs import shifted_answers, shuffled_answers, swapped_answers
-from glmprep.wholes import wholes
+from glmprep.sets.wholes import wholes
+from glmprep.text.ngrams import features
 
 BLOCK = 1 << 15
 """Rows that are compared with one another; with a block the memory of its features is given back,

@@ -16,9 +16,9 @@ import polars as pl
 from rensa import RMinHash
 
 from glmprep.families.piece import NO_TURN
-from glmprep.hashing import UInt64, hash_runs, mix
 from glmprep.labels import Int64, TokenBatch, ranges
 from glmprep.records import Conversation
+from glmprep.text.hashing import UInt64, hash_runs, mix
 
 UInt16 = npt.NDArray[np.uint16]
 SIZE = 128

@@ -50,6 +50,10 @@ def mask(text: str) -> str:
     return text
 
 
+def _has_enough_digits(text: str) -> bool:
+    return sum(character.isdigit() for character in text) >= 8
+
+
 def _is_address(text: str) -> bool:
     return not EXAMPLE_HOSTS.search(text.partition("@")[2].lower())
 
@@ -85,17 +89,18 @@ PHONE = Kind(
     ),
     pattern=re.compile(
         r"""
-          (?<![\w.+=$¥-])(?<!=\s)
-          (?: (?:\+?86[-\s]?)? 1[3-9]\d[-\s]?\d{4}[-\s]?\d{4}    # mobile, mainland China
+          (?<![\w.+$¥-])
+          (?: (?:\+?86[- ]?)? 1[3-9]\d[- ]?\d{4}[- ]?\d{4}    # mobile, mainland China
             | 0\d{2,3}-\d{7,8}                                   # landline, mainland China
-            | \(?[2-9]\d\d\)?[-.\s]\s?(?!555)[2-9]\d\d[-.]\d{4}  # North America
+            | \(?[2-9]\d\d\)?[-. ][ ]?(?!555)[2-9]\d\d[-.]\d{4}  # North America
           ) (?![\w-])
-        | (?<![\w.)])\+[1-9]                                    # international
-          (?: \d{0,2} (?:[-.\s]?\(?\d{1,5}\)?){1,2} (?:[-.\s]\d{2,4}){1,3} | \d{9,12} )
+        | (?<![\w.)])\+[1-9]                                     # international
+          (?: \d{0,2} (?:[-. ]?\(?\d{1,5}\)?){1,2} (?:[-. ]\d{2,4}){1,3} | \d{9,12} )
           (?!\d)
         """,
         re.ASCII | re.VERBOSE,
     ),
+    sound=_has_enough_digits,
 )
 EMAIL = Kind(
     screen=(r"[A-Za-z0-9]@[A-Za-z0-9-]+\.",),

@@ -9,10 +9,10 @@ import polars as pl
 
 from glmprep.collect import Hit
 from glmprep.findings import Example
-from glmprep.fingerprints import Fingerprints
 from glmprep.intake import EXAMPLES
-from glmprep.neighbours import groups, similar
 from glmprep.rules.sets import evaluation_copy, evaluation_opening, exact_duplicate, near_duplicate
+from glmprep.sets.fingerprints import Fingerprints
+from glmprep.sets.neighbours import groups, similar
 
 
 def exact_copies(known: Fingerprints) -> Iterator[Hit]:

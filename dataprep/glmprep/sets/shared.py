@@ -9,7 +9,6 @@ import polars as pl
 
 from glmprep.collect import Hit
 from glmprep.findings import Example, Rule
-from glmprep.fingerprints import Fingerprints
 from glmprep.intake import EXAMPLES
 from glmprep.rules.sets import (
     canned_answer,
@@ -17,6 +16,7 @@ from glmprep.rules.sets import (
     several_answers,
     shared_opening,
 )
+from glmprep.sets.fingerprints import Fingerprints
 
 SHARED: tuple[tuple[Rule[Any], str, str], ...] = (
     (several_answers, "prompt", "answer"),
