@@ -42,7 +42,8 @@ def test_every_command_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
         wanted = int(expected[1]) if expected else 0
         assert done.returncode == wanted, f"{line}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, line
-    reports = {"audit", "segment", "bucket", "show", "hw", "labels", "train", "log"}
+    checked = {"audit", "worst", "simulate", "diff", "segment", "bucket", "verify", "show"}
+    reports = checked | {"hw", "labels", "train", "log"}
     assert {path.stem for path in tmp_path.glob("*.html")} == reports
     assert (tmp_path / "run" / "adapter_model.safetensors").stat().st_size > 0
 
