@@ -30,6 +30,12 @@ def message_table(conversations: Sequence[Conversation]) -> pl.DataFrame:
     turns = np.array([len(c.messages) for c in conversations], np.uint32)
     row = np.repeat(np.arange(len(turns), dtype=np.uint32), turns)
     begins = np.repeat(np.cumsum(turns, dtype=np.uint32) - turns, turns)
+    # Most messages have a role and text alone: one look at all, and then only at the others.
+    marked = [
+        place
+        for place, m in enumerate(messages)
+        if m.tool_calls or m.reasoning or m.untrained or m.part
+    ]
     tools = [{_name(tool): tool for tool in c.tools} for c in conversations]
     repeated = [len(c.tools) - len(names) for c, names in zip(conversations, tools, strict=True)]
     table = pl.DataFrame(
@@ -39,9 +45,9 @@ def message_table(conversations: Sequence[Conversation]) -> pl.DataFrame:
             pl.Series("turns", turns[row]),
             pl.Series("role", [message.role for message in messages], pl.String),
             pl.Series("content", [message.content for message in messages], pl.String),
-            pl.Series("reasoning", [message.reasoning for message in messages], pl.String),
-            *_marks(messages),
-            *_calls(messages, row, tools),
+            _texts("reasoning", len(messages), {p: messages[p].reasoning for p in marked}),
+            *_marks(messages, marked),
+            *_calls(messages, marked, row, tools),
             pl.Series("repeated_tools", np.array(repeated, np.uint32)[row]),
         ]
     )
@@ -62,10 +68,20 @@ def said() -> pl.Expr:
     return pl.when(more).then(together).otherwise(pl.col("content"))
 
 
-def _marks(messages: Sequence[Message]) -> list[pl.Series]:
+def _texts(name: str, length: int, texts: Mapping[int, str]) -> pl.Series:
+    """A column of texts that is empty but at some places."""
+    if not any(texts.values()):
+        return pl.repeat("", length, dtype=pl.String, eager=True).alias(name)
+    column = [""] * length
+    for place, text in texts.items():
+        column[place] = text
+    return pl.Series(name, column, pl.String)
+
+
+def _marks(messages: Sequence[Message], marked: Sequence[int]) -> list[pl.Series]:
     """What few messages are marked with: the columns are made for all, and changed for these."""
     trained, whole, ends = np.ones((3, len(messages)), np.bool_)
-    for place in [p for p, message in enumerate(messages) if message.untrained or message.part]:
+    for place in marked:
         message = messages[place]
         trained[place], ends[place] = message.trained, message.ends
         whole[place] = message.part is None
@@ -73,15 +89,18 @@ def _marks(messages: Sequence[Message]) -> list[pl.Series]:
 
 
 def _calls(
-    messages: Sequence[Message], row: np.ndarray[Any, Any], tools: Sequence[Mapping[str, Tool]]
+    messages: Sequence[Message],
+    marked: Sequence[int],
+    row: np.ndarray[Any, Any],
+    tools: Sequence[Mapping[str, Tool]],
 ) -> list[pl.Series]:
     """What is told of tool calls, which few messages have.
 
     `tools` are the definitions that each conversation offers, by name.
     """
     calls, malformed, undeclared, misfits, results = np.zeros((5, len(messages)), np.uint32)
-    written = [""] * len(messages)
-    for place in [p for p, message in enumerate(messages) if message.tool_calls]:
+    written: dict[int, str] = {}
+    for place in [place for place in marked if messages[place].tool_calls]:
         made, known = messages[place].tool_calls, tools[row[place]]
         calls[place] = len(made)
         results[place] = _results(messages, row, place)
@@ -93,7 +112,7 @@ def _calls(
             misfits[place] += given is not None and tool is not None and _misfits(given, tool)
     return [
         pl.Series("calls", calls),
-        pl.Series("called", written, pl.String),
+        _texts("called", len(messages), written),
         pl.Series("malformed", malformed),
         pl.Series("undeclared", undeclared),
         pl.Series("misfits", misfits),
