@@ -202,8 +202,6 @@ def _from_pieces(data: bytes, name: str, folder: Path) -> Tokenizer:
             f"{name}: tokenizer.model is neither a SentencePiece model nor byte-pair ranks; "
             "is it cut off, or a pointer of Git LFS?"
         ) from error
-    except ImportError as error:
-        raise InputError(f"{name}: needs a library: pip install sentencepiece") from error
     own = {"<unk>": encoder.unknown, "<s>": encoder.begin, "</s>": encoder.end}
     return Tokenizer(
         encoder,
