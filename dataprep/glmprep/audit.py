@@ -70,6 +70,11 @@ class Result:
     flags: pl.DataFrame | None = None
 
     @property
+    def conversations(self) -> int:
+        """Rows that can be trained on; a family may make several training rows of one."""
+        return self.rows - len(self.rejections)
+
+    @property
     def recommended(self) -> int:
         """A limit that holds nearly all conversations whole."""
         return self.lengths.covering(COVERED)
@@ -102,7 +107,8 @@ class Result:
         lengths = self.lengths
         return {
             "rows": self.rows,
-            "conversations": self.table.height,
+            "conversations": self.conversations,
+            "training_rows": self.table.height,
             "messages": self.messages,
             "schemas": dict(self.schemas),
             "rejected": by_rule(self.rejections),

@@ -92,8 +92,9 @@ def observation_untrained(labels: Labels) -> Iterator[Finding]:
 def first_token_untrained(labels: Labels) -> Iterator[Finding]:
     """Answers are trained without their beginning.
 
-    Evidence: {count} of {runs} trained answers do not begin right after `<|assistant|>`; {allowed}
-    of those go on with a turn that was cut, as the ledger says.
+    Evidence: {count} of {runs} trained answers do not begin right after `<|assistant|>` or what the
+    prompt writes behind it, such as `<think>`; {allowed} of those go on with a turn that was cut,
+    as the ledger says.
     Why: the first token decides how an answer begins. A mask that is shifted by one place twice, as
     in some scripts, leaves it out.
     Fix: write the shards again with glmprep bucket.
@@ -102,6 +103,7 @@ def first_token_untrained(labels: Labels) -> Iterator[Finding]:
     ids, header = labels.rows.input_ids, labels.roles.assistant
     late = starts[(labels.role_at(starts) == header) & (ids[starts] != header)]
     late = late[ids[late - 1] != header]
+    late = late[~labels.behind_prompt(late)]
     if len(late) > labels.allowed_open_ends:
         yield first_token_untrained.finding(
             WHERE,

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from glmprep import shards, tokenizer
 from glmprep.errors import InputError, UsageError
-from glmprep.families.glm4 import ASSISTANT, OBSERVATION, SYSTEM, USER
+from glmprep.families.roles import ASSISTANT, OBSERVATION, SYSTEM, USER
 from glmprep.findings import Example
 from glmprep.ledger import Ledger
 from glmprep.shards import Manifest, Rows
@@ -29,6 +29,10 @@ Bool = npt.NDArray[np.bool_]
 
 EXAMPLES = 5
 AROUND = 12  # tokens shown on each side of a place
+PROMPTS = ("<think>", "</think>", "<think></think>")
+"""What generation prompts write behind `<|assistant|>`, white space around it left out."""
+LONGEST_PROMPT = 12
+"""Tokens of the longest of these, where its tags are plain text."""
 OPEN, CLOSE = "⟦", "⟧"  # put around what is trained in an example
 
 
@@ -137,6 +141,33 @@ class Labels:
         begins[1:] &= ~self.trained[:-1]
         begins[self.segments] = self.trained[self.segments]
         return np.flatnonzero(begins)
+
+    def behind_prompt(self, places: Int64) -> Bool:
+        """Whether all that stands between the role token and each of these places is a prompt.
+
+        Templates of models that reason write `<think>`, `</think>` or both behind `<|assistant|>`.
+        """
+        begins = self.blocks[np.searchsorted(self.blocks, places, "right") - 1] + 1
+        ids = self.rows.input_ids
+        return np.fromiter(
+            (
+                place - begin <= LONGEST_PROMPT
+                and self._is_prompt(tuple(ids[begin:place].tolist()))
+                for begin, place in zip(begins.tolist(), places.tolist(), strict=True)
+            ),
+            np.bool_,
+            len(places),
+        )
+
+    def _is_prompt(self, ids: tuple[int, ...]) -> bool:
+        if ids not in self._prompts:
+            self._prompts[ids] = self.tokenizer.decode(ids).strip() in PROMPTS
+        return self._prompts[ids]
+
+    @cached_property
+    def _prompts(self) -> dict[tuple[int, ...], bool]:
+        """What was found to be a prompt, and what not."""
+        return {}
 
     @cached_property
     def run_ends(self) -> Int64:

@@ -207,6 +207,12 @@ def test_tools_whose_calls_are_not_trained_are_a_warning(shards):
     assert [(f.rule, f.severity) for f in found] == [("DL104", "warning")]
 
 
+def test_an_answer_that_begins_behind_a_prompt_for_reasoning_is_whole(shards, vocabulary):
+    reasons = Message(role="assistant", content="4", reasoning="Two and two are four.")
+    shards.family = families.load("glm-z1", vocabulary)
+    assert judge(module.read(shards.write([conversation("sum", user("2 + 2?"), reasons)]))) == []
+
+
 def test_answers_without_their_first_token_are_an_error(shards):
     found = judge(module.read(shards.write(spoil=late)))
     assert [(f.rule, f.data["count"]) for f in found] == [("DL105", 4)]

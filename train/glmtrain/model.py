@@ -32,8 +32,10 @@ def quiet_libraries() -> Iterator[None]:
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import huggingface_hub  # noqa: F401 - it sets its own log level when it is imported,
-    import transformers  # noqa: F401 - and so does this
+    from transformers.utils import logging as transformers_logging  # and so does this
 
+    # The variables above count only where these were not imported before.
+    transformers_logging.disable_progress_bar()
     names = ("transformers", "huggingface_hub", "peft", "accelerate", "torch")
     levels = {name: logging.getLogger(name).level for name in names}
     try:

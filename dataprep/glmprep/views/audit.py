@@ -72,8 +72,8 @@ def _verdict(result: Result) -> Verdict:
         headline=_headline(result),
         detail=Text(
             "prep.audit.detail",
-            share=result.table.height / result.rows,
-            conversations=result.table.height,
+            share=result.conversations / result.rows,
+            conversations=result.conversations,
             tokens=_tokens(result),
             trainable=result.lengths.supervised,
         ),
@@ -144,7 +144,7 @@ def _facts(result: Result) -> list[Fact]:
     lengths = percentiles(result.lengths.conversations)
     trainable, tokens = result.lengths.supervised, _tokens(result)
     return [
-        fact("conversations", result.table.height, _read(result)),
+        fact("conversations", result.conversations, _read(result)),
         tokens_fact(tokens),
         fact(
             "trainable",
@@ -172,9 +172,10 @@ def _lines(result: Result) -> list[tuple[str, str]]:
     lines = [
         (
             "rows ready",
-            f"{number(result.table.height)} of {counted(result.rows, 'row', 'rows')} "
-            f"({number(result.table.height / result.rows, PERCENT)})",
+            f"{number(result.conversations)} of {counted(result.rows, 'row', 'rows')} "
+            f"({number(result.conversations / result.rows, PERCENT)})",
         ),
+        *_made(result),
         (
             "tokens",
             f"{number(tokens)}, {number(trained)} of them trained "
@@ -197,6 +198,14 @@ def _lines(result: Result) -> list[tuple[str, str]]:
             )
         )
     return lines
+
+
+def _made(result: Result) -> list[tuple[str, str]]:
+    """Said where a conversation is trained in several rows."""
+    made = result.table.height
+    if made == result.conversations:
+        return []
+    return [("trained as", f"{number(made)} rows, one for each round in which the answer reasons")]
 
 
 def _percentile_names() -> list[str]:

@@ -265,13 +265,22 @@ def _rejects(result: Result, target: Path) -> list[Paragraph]:
     return [Paragraph(Text("prep.rejects", rows=count, file=where))]
 
 
+def _conversations(result: Result) -> str:
+    """What was written; a family may divide a conversation into one row for each that reasons."""
+    written, ledger = result.ledger.written, result.ledger
+    if ledger.tokenized.rows == ledger.sound.rows:
+        return counted(written.rows, "conversation", "conversations")
+    whole = counted(ledger.sound.rows, "conversation", "conversations")
+    return f"{counted(written.rows, 'part', 'parts')} of {whole}"
+
+
 def _lines(result: Result, target: Path) -> list[tuple[str, str]]:
     written, manifest, computed = result.ledger.written, result.manifest, _computed(result)
     rows = sum(int(entry["rows"]) for entry in manifest.files)
     lines = [
         (
             "wrote",
-            f"{target}: {counted(written.rows, 'conversation', 'conversations')} in "
+            f"{target}: {_conversations(result)} in "
             f"{counted(rows, 'row', 'rows')} ({manifest.layout}), "
             f"{counted(len(manifest.files), 'file', 'files')}",
         ),
