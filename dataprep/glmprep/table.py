@@ -12,6 +12,8 @@ import polars as pl
 from glmprep.records import Conversation, Message
 
 Tool = Mapping[str, Any]
+COUNTS = ("calls", "malformed", "undeclared", "misfits", "results")
+"""What is counted of a message's calls."""
 
 
 def message_table(conversations: Sequence[Conversation]) -> pl.DataFrame:
@@ -81,7 +83,7 @@ def _texts(name: str, length: int, texts: Mapping[int, str]) -> pl.Series:
 def _marks(messages: Sequence[Message], marked: Sequence[int]) -> list[pl.Series]:
     """What few messages are marked with: the columns are made for all, and changed for these."""
     trained, whole, ends = np.ones((3, len(messages)), np.bool_)
-    for place in marked:
+    for place in [p for p in marked if messages[p].untrained or messages[p].part]:
         message = messages[place]
         trained[place], ends[place] = message.trained, message.ends
         whole[place] = message.part is None
@@ -98,26 +100,26 @@ def _calls(
 
     `tools` are the definitions that each conversation offers, by name.
     """
-    calls, malformed, undeclared, misfits, results = np.zeros((5, len(messages)), np.uint32)
+    calling = [place for place in marked if messages[place].tool_calls]
+    counts = np.zeros((len(COUNTS), len(messages)), np.uint32)
     written: dict[int, str] = {}
-    for place in [place for place in marked if messages[place].tool_calls]:
+    told = []
+    for place in calling:
         made, known = messages[place].tool_calls, tools[row[place]]
-        calls[place] = len(made)
-        results[place] = _results(messages, row, place)
-        written[place] = "\n".join(f"{call.name} {call.arguments}" for call in made)
+        written[place] = "\n".join([f"{call.name} {call.arguments}" for call in made])
+        malformed = undeclared = misfits = 0
         for call in made:
             given, tool = _object(call.arguments), known.get(call.name)
-            malformed[place] += given is None
-            undeclared[place] += bool(known) and tool is None
-            misfits[place] += given is not None and tool is not None and _misfits(given, tool)
-    return [
-        pl.Series("calls", calls),
-        _texts("called", len(messages), written),
-        pl.Series("malformed", malformed),
-        pl.Series("undeclared", undeclared),
-        pl.Series("misfits", misfits),
-        pl.Series("results", results),
-    ]
+            if given is None:
+                malformed += 1
+            elif tool is not None:
+                misfits += _misfits(given, tool)
+            undeclared += tool is None and bool(known)
+        told.append((len(made), malformed, undeclared, misfits, _results(messages, row, place)))
+    if told:
+        counts[:, calling] = np.array(told).T
+    columns = [pl.Series(name, count) for name, count in zip(COUNTS, counts, strict=True)]
+    return [_texts("called", len(messages), written), *columns]
 
 
 def _results(messages: Sequence[Message], row: np.ndarray[Any, Any], place: int) -> int:
