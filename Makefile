@@ -1,14 +1,16 @@
 # make demo: set up, then the main job on real samples, ending with an adapter and reports.
 # make test: set up, then lint, types, layers and all tests.
+# make fuzz: the property tests again and again, with examples that were never tried.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   ?= demo
 JOBS   ?= 2
+ROUNDS ?= 10
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: setup demo test lint docs clean
+.PHONY: setup demo test fuzz lint docs clean
 
 setup: $(VENV)/.ready
 
@@ -30,6 +32,12 @@ lint: setup
 
 test: lint
 	$(BIN)/pytest -n $(JOBS)
+
+# New random examples for the property tests, ROUNDS times over.
+fuzz: setup
+	for round in $$(seq $(ROUNDS)); do \
+	  $(BIN)/pytest -n $(JOBS) -q --hypothesis-profile=fuzz -m hypothesis || exit 1; \
+	done
 
 docs: setup
 	$(BIN)/python docs/make_rules.py

@@ -8,22 +8,19 @@ from typing import Any
 
 import polars as pl
 
-from glmprep.collect import Collector
+from glmprep.checks import checking, collectors
 from glmprep.cost import Cost, costs
 from glmprep.errors import InputError
 from glmprep.families import Family
 from glmprep.findings import Finding
-from glmprep.intake import Intake, by_rule
 from glmprep.labels import tokenize
 from glmprep.lengths import Cut, Group, Lengths, percentiles
-from glmprep.reasoning import ReasoningUse
 from glmprep.records import Rejection, Role
 from glmprep.rowchecks import RowChecks
-from glmprep.rules.format import FORMAT_RULES
-from glmprep.rules.text import TEXT_RULES
-from glmprep.sets import held_out, set_collectors
+from glmprep.sets import held_out
 from glmprep.sized import require_room
 from glmprep.source import Source
+from glmprep.stream import by_rule
 from glmprep.tokenizer import Tokenizer
 
 LIMITS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -148,31 +145,21 @@ def audit(
         require_room(max_length, family)
     official = official or OfficialLimit()
     limits = sorted({*LIMITS, official.total, *([max_length] if max_length else [])})
-    intake = Intake(
-        source,
-        family=family,
-        special_tokens=list(tokenizer.added),
-        rules=(*FORMAT_RULES, *TEXT_RULES),
-        keep_flags=keep_flags,
-    )
-    lengths, rows = Lengths(limits), RowChecks(max_length)
+    intake = checking(source, family, tokenizer, keep_flags=keep_flags)
     unseen = held_out(evaluation, family=family, tokenizer=tokenizer) if evaluation else None
-    collectors: list[Collector] = [
-        rows,
-        ReasoningUse(family.reasoning),
-        *set_collectors(unseen),
-    ]
+    lengths, rows = Lengths(limits), RowChecks(max_length)
+    watching = collectors(rows, family, unseen)
     for batch in intake.batches():
         if not batch.rows:
             continue
         tokens = tokenize(batch.rows, family, tokenizer)
         lengths.add(batch.rows, tokens)
-        for collector in collectors:
+        for collector in watching:
             collector.add(batch.rows, tokens)
     table = rows.table()
     if table.is_empty():
         raise InputError(intake.nothing_left())
-    for collector in collectors:
+    for collector in watching:
         for hit in collector.hits():
             intake.hit(hit)
     return Result(

@@ -20,7 +20,7 @@ from glmprep.errors import InputError, UsageError
 from glmprep.families import Family
 from glmprep.files import write_atomically
 from glmprep.findings import Finding
-from glmprep.intake import Intake, reject_lines
+from glmprep.intake import Intake
 from glmprep.labels import ranges
 from glmprep.ledger import Ledger
 from glmprep.mending import REPAIRS
@@ -30,6 +30,7 @@ from glmprep.shards import MANIFEST, Manifest, Rows, ShardWriter
 from glmprep.sized import require_room
 from glmprep.source import Source
 from glmprep.spool import Spool
+from glmprep.stream import reject_lines
 from glmprep.tokenizer import Tokenizer, describe
 
 Layout = Literal["buckets", "packed"]

@@ -10,6 +10,9 @@ from glmprep.findings import Example, Number, Rule
 from glmprep.labels import TokenBatch
 from glmprep.records import Conversation
 
+EXAMPLES = 5
+"""So many places are shown for each rule."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:

@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glmprep import canonical, policy
-from glmprep.collect import Hit
+from glmprep import canonical
 from glmprep.errors import InputError, UsageError
-from glmprep.files import replacing, write_atomically
-from glmprep.findings import RULES, Example, Finding
-from glmprep.intake import EXAMPLES, by_rule, reject_lines
-from glmprep.mending import Mending, Unmending, read_ledger, repairs_path
-from glmprep.parse import parse
-from glmprep.read import find, read
+from glmprep.files import replacing, require_other, write_atomically
+from glmprep.findings import Finding
+from glmprep.mending import Unmending, read_ledger, repairs_path
 from glmprep.records import Conversation, Rejection
-from glmprep.schemas.tally import Tally
 from glmprep.segment import rejects_path
 from glmprep.source import Source
+from glmprep.stream import Stream, by_rule, reject_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,91 +59,42 @@ def convert(source: Source, output: Path, undo: Path | None = None) -> Result:
     and its repairs are taken back. Raises UsageError for an output that is an input, InputError
     where no row is left or the ledger is that of another file.
     """
-    _require_own(output, find(source.paths))
-    if undo is not None and (source.repair or len(find(source.paths)) > 1):
+    unmending = None if undo is None else Unmending(read_ledger(undo))
+    stream = Stream(source, mend=unmending)
+    require_other(output, stream.files)
+    if unmending and (source.repair or len(stream.files) > 1):
         raise UsageError("--undo takes one file that --repair wrote, and goes without --repair")
-    run = _Run(source, None if undo is None else Unmending(read_ledger(undo)))
+    run = _Run(stream)
     with replacing(output) as file:
         file.writelines(run.lines())
-        if len(run.rejections) == run.rows:
-            raise InputError(_nothing_left(source, run.rejections))
-    write_atomically(rejects_path(output), reject_lines(run.rejections))
+        if len(stream.rejections) == stream.rows:
+            raise InputError(stream.nothing_left("holds a conversation"))
+    write_atomically(rejects_path(output), reject_lines(stream.rejections))
     if source.repair:
-        write_atomically(repairs_path(output), run.mending.ledger())
+        write_atomically(repairs_path(output), stream.mending.ledger())
     return Result(
-        rows=run.rows,
+        rows=stream.rows,
         messages=run.messages,
-        schemas=dict(run.tally.schemas.most_common()),
-        repaired=run.mending.by_rule(),
-        rejections=run.rejections,
-        findings=run.findings(),
+        schemas=dict(stream.tally.schemas.most_common()),
+        repaired=stream.mending.by_rule(),
+        rejections=stream.rejections,
+        findings=stream.findings(),
     )
 
 
+@dataclass(slots=True)
 class _Run:
-    """One pass over the data, and what it counts."""
+    """One pass over the data, and the messages that it writes."""
 
-    def __init__(self, source: Source, unmending: Unmending | None) -> None:
-        self.rows = 0
-        self.messages = 0
-        self.rejections: list[Rejection] = []
-        self.mending = Mending()
-        self.tally = Tally()
-        self._mend = self.mending if source.repair else unmending
-        self._source = source
+    stream: Stream
+    messages: int = 0
 
     def lines(self) -> Iterator[bytes]:
         """The lines of the output."""
-        source = self._source
-        items = parse(
-            read(source.paths),
-            source.roles,
-            take=source.take,
-            mend=self._mend,
-            tally=self.tally,
-        )
-        for item in items:
-            self.rows += 1
+        written = 0
+        for item in self.stream.items():
             if isinstance(item, Conversation):
+                written += 1
                 self.messages += len(item.messages)
-                self.mending.written(item.origin, self.rows - len(self.rejections))
-                yield canonical.line(policy.apply(item, source.train_on))
-            else:
-                self.rejections.append(item)
-
-    def findings(self) -> list[Finding]:
-        """What rejected, mended or noted rows; one finding for each rule."""
-        where = ", ".join(self._source.paths)
-        hits = [*_rejected(self.rejections), *self.mending.hits(), *self.tally.hits()]
-        return [_finding(hit, where) for hit in sorted(hits, key=lambda hit: hit.rule.id)]
-
-
-def _require_own(output: Path, files: Sequence[str]) -> None:
-    if output.exists() and not output.is_file():
-        raise UsageError(f"{output}: is a folder or a device; name a file")
-    if output.exists() and any(Path(f).exists() and output.samefile(f) for f in files):
-        raise UsageError(f"{output}: is also an input; name another output")
-
-
-def _rejected(rejections: Sequence[Rejection]) -> Iterator[Hit]:
-    for rule, count in by_rule(rejections).items():
-        shown = [one for one in rejections if one.rule == rule][:EXAMPLES]
-        examples = [Example(where=str(one.origin), excerpt=one.reason) for one in shown]
-        yield Hit(rule=RULES[rule], count=count, rows=count, examples=examples)
-
-
-def _finding(hit: Hit, where: str) -> Finding:
-    data: dict[str, Any] = {**hit.data, "count": hit.count, "rows": hit.rows}
-    return hit.rule.finding(where, examples=tuple(hit.examples), **data)
-
-
-def _nothing_left(source: Source, rejections: Sequence[Rejection]) -> str:
-    names = ", ".join(source.paths)
-    if not rejections:
-        return f"{names}: no rows"
-    first = rejections[0]
-    fix = RULES[first.rule].finding(str(first.origin), count=1, rows=1).fix
-    return (
-        f"{names}: no row holds a conversation, of {len(rejections)}; "
-        f"the first: {first.origin}: {first.reason}; {fix}"
-    )
+                self.stream.mending.written(item.origin, written)
+                yield canonical.line(item)

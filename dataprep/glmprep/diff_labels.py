@@ -16,7 +16,7 @@ import numpy as np
 from glmprep.errors import InputError, UsageError
 from glmprep.families import Family
 from glmprep.findings import Finding
-from glmprep.intake import Intake, by_rule
+from glmprep.intake import Intake
 from glmprep.labels import tokenize
 from glmprep.peers import IGNORED, TRAINERS, Rows
 from glmprep.peers.differences import DIFFERENCES, count_differences
@@ -25,6 +25,7 @@ from glmprep.peers.rows import Int64
 from glmprep.records import Conversation, Rejection
 from glmprep.sized import require_room
 from glmprep.source import Source
+from glmprep.stream import by_rule
 from glmprep.tokenizer import Tokenizer
 
 MAX_LENGTH = 1024

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from glmprep.errors import UsageError
+
+
+def require_other(output: Path, inputs: Sequence[str]) -> None:
+    """Raise UsageError for an output that is no file, or that is one of the inputs."""
+    if output.exists() and not output.is_file():
+        raise UsageError(f"{output}: is a folder or a device; name a file")
+    if output.exists() and any(Path(file).exists() and output.samefile(file) for file in inputs):
+        raise UsageError(f"{output}: is also an input; name another output")
 
 
 @contextmanager

@@ -1,34 +1,27 @@
-"""Read, parse and check in batches: what every data command does first."""
+"""Conversations checked in batches: what every command does first that makes tokens of them."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import orjson
 import polars as pl
 
-from glmprep import policy
-from glmprep.collect import Hit
+from glmprep.collect import EXAMPLES, Hit
 from glmprep.families import Family
-from glmprep.findings import RULES, Example, Finding, Number, Rule, Severity
-from glmprep.mending import Mending
-from glmprep.parse import parse
-from glmprep.read import find, read
+from glmprep.findings import Example, Rule, Severity
 from glmprep.records import Conversation, Rejection
 from glmprep.rules.format import FORMAT_RULES, MessageRule, special_token_text
 from glmprep.rules.template import unrenderable
 from glmprep.rules.text import FINDS
-from glmprep.schemas.tally import Tally
 from glmprep.source import Source
+from glmprep.stream import Stream
 from glmprep.table import message_table, said
 from glmprep.text.spots import excerpt
 
 BATCH = 1024
-EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +38,12 @@ class Batch:
     row_of: Sequence[int]
 
 
-class Intake:
-    """One pass over the data; counts what came in, what was rejected and which rules fired.
+class Intake(Stream):
+    """A stream whose conversations are checked, in batches.
 
-    `rows` counts rows read; each ends as a conversation of a batch or as one rejection. `files`
-    are what the paths name; InputError is raised at once where one of them names nothing. `tally`
-    counts forms and fields that nobody reads, `mending` keeps repairs. `rules`
-    are checked on every message. With `keep_flags`, `flags` collects for each message where it is,
-    its measures, and for each rule whether it fired.
+    `rules` are checked on every message; a conversation in which one that is an error fires is
+    rejected. With `keep_flags`, `flags` collects for each message where it is, its measures, and
+    for each rule whether it fired.
     """
 
     def __init__(
@@ -64,86 +55,19 @@ class Intake:
         rules: Sequence[MessageRule] = FORMAT_RULES,
         keep_flags: bool = False,
     ) -> None:
-        self.paths = source.paths
-        self.files = find(source.paths)
-        self.rows = 0
+        super().__init__(source)
         self.messages = 0
-        self.rejections: list[Rejection] = []
-        self.tally = Tally()
-        self.mending = Mending()
         self.flags: list[pl.DataFrame] | None = [] if keep_flags else None
-        self._source = source
         self._family = family
         self._rules = rules
         self._special_tokens = special_tokens
-        self._messages_hit: Counter[str] = Counter()
-        self._rows_hit: Counter[str] = Counter()
-        self._examples: dict[str, list[Example]] = {}
-        self._data: dict[str, dict[str, str | Number]] = {}
 
     def batches(self) -> Iterator[Batch]:
         """The sound conversations in order."""
-        source = self._source
-        stream = parse(
-            read(source.paths),
-            source.roles,
-            take=source.take,
-            mend=self.mending if source.repair else None,
-            tally=self.tally,
-        )
-        while chunk := list(islice(stream, BATCH)):
-            self.rows += len(chunk)
-            parsed = []
-            for item in chunk:
-                if isinstance(item, Rejection):
-                    self.reject(item)
-                else:
-                    parsed.append(policy.apply(item, source.train_on))
-            if parsed:
+        items = self.items()
+        while chunk := list(islice(items, BATCH)):
+            if parsed := [item for item in chunk if isinstance(item, Conversation)]:
                 yield self._check(parsed)
-        for hit in (*self.tally.hits(), *self.mending.hits()):
-            self.hit(hit)
-
-    def reject(self, rejection: Rejection) -> None:
-        """Take a row out, here or in a later stage, with its rule and reason."""
-        self.rejections.append(rejection)
-        example = Example(where=str(rejection.origin), excerpt=rejection.reason)
-        self.hit(Hit(rule=RULES[rejection.rule], count=1, rows=1, examples=[example]))
-
-    def hit(self, hit: Hit) -> None:
-        """Note that a rule fired."""
-        rule = hit.rule.id
-        self._messages_hit[rule] += hit.count
-        self._rows_hit[rule] += hit.rows
-        self._data.setdefault(rule, {}).update(hit.data)
-        kept = self._examples.setdefault(rule, [])
-        kept += hit.examples[: EXAMPLES - len(kept)]
-
-    def findings(self, **data: Any) -> list[Finding]:
-        """One finding per rule that fired; `data` is what the texts name beside the counts."""
-        where = ", ".join(self.paths)
-        return [
-            RULES[rule_id].finding(
-                where,
-                examples=tuple(self._examples[rule_id]),
-                count=self._messages_hit[rule_id],
-                rows=self._rows_hit[rule_id],
-                **{**data, **self._data[rule_id]},
-            )
-            for rule_id in sorted(self._messages_hit)
-        ]
-
-    def nothing_left(self, **data: Any) -> str:
-        """Why no row is left, from the first that was rejected; for an error of one line."""
-        names = ", ".join(self.paths)
-        if not self.rejections:
-            return f"{names}: no rows"
-        first = self.rejections[0]
-        fix = RULES[first.rule].finding(str(first.origin), count=1, rows=1, **data).fix
-        return (
-            f"{names}: no row can be trained on, of {self.rows}; "
-            f"the first: {first.origin}: {first.reason}; {fix}"
-        )
 
     def _check(self, parsed: list[Conversation]) -> Batch:
         messages = message_table(parsed)
@@ -189,19 +113,6 @@ class Intake:
             rule.id: rule(self._special_tokens) if rule is special_token_text else rule()
             for rule in self._rules
         }
-
-
-def by_rule(rejections: Sequence[Rejection]) -> dict[str, int]:
-    """How many rejections each rule made, by rule id."""
-    return dict(sorted(Counter(rejection.rule for rejection in rejections).items()))
-
-
-def reject_lines(rejections: Sequence[Rejection]) -> bytes:
-    """Rejections as JSON Lines, in the order of the files' names and their lines."""
-    ordered = sorted(
-        rejections, key=lambda rejection: (rejection.origin.path, rejection.origin.line)
-    )
-    return b"".join(orjson.dumps(rejection.as_json()) + b"\n" for rejection in ordered)
 
 
 def _measures(

@@ -10,10 +10,11 @@ import orjson
 
 from glmprep.errors import UsageError
 from glmprep.families import Family
-from glmprep.intake import Intake
 from glmprep.read import read
 from glmprep.records import Conversation, RawRow, Rejection
+from glmprep.rules.template import unrenderable
 from glmprep.source import Source
+from glmprep.stream import Stream
 
 Item: TypeAlias = Conversation | Rejection
 
@@ -66,16 +67,9 @@ def raw_texts(source: Source, places: Collection[str]) -> dict[str, str]:
 
 def _items(source: Source, family: Family) -> Iterator[Item]:
     """All rows in the order in which they are read; no rule on messages rejects any of them."""
-    intake = Intake(source, family=family, special_tokens=(), rules=())
-    order = {path: place for place, path in enumerate(intake.files)}
-    told = 0
-    for batch in intake.batches():
-        items: list[Item] = [*batch.conversations, *intake.rejections[told:]]
-        told = len(intake.rejections)
-        yield from sorted(
-            items, key=lambda item: (order.get(item.origin.path, -1), item.origin.line)
-        )
-    yield from intake.rejections[told:]
+    for item in Stream(source).items():
+        refused = None if isinstance(item, Rejection) else unrenderable(family, item)
+        yield refused if isinstance(refused, Rejection) else item
 
 
 def _json(value: object) -> str:

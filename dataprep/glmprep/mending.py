@@ -10,13 +10,12 @@ from typing import Any
 
 import orjson
 
-from glmprep.collect import Hit
+from glmprep.collect import EXAMPLES, Hit
 from glmprep.errors import InputError
 from glmprep.findings import RULES, Example
 from glmprep.records import Origin
 from glmprep.repair import Edit, repair, undo
 
-EXAMPLES = 5
 REPAIRS = "repairs.jsonl"
 Row = dict[str, Any]
 

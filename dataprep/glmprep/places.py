@@ -9,16 +9,11 @@ from typing import TypeAlias
 
 import polars as pl
 
-from glmprep.collect import Collector
+from glmprep.checks import checking, collectors
 from glmprep.families import Family
 from glmprep.findings import RULES, Example, Finding
-from glmprep.intake import Intake
 from glmprep.labels import tokenize
-from glmprep.reasoning import ReasoningUse
 from glmprep.rowchecks import RowChecks
-from glmprep.rules.format import FORMAT_RULES
-from glmprep.rules.text import TEXT_RULES
-from glmprep.sets import set_collectors
 from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
 
@@ -44,22 +39,10 @@ class Survey:
         max_length: int | None = None,
         measure: bool = True,
     ) -> None:
-        self.intake = Intake(
-            source,
-            family=family,
-            special_tokens=list(tokenizer.added),
-            rules=(*FORMAT_RULES, *TEXT_RULES),
-            keep_flags=True,
-        )
+        self.intake = checking(source, family, tokenizer, keep_flags=True)
         self._family, self._tokenizer = family, tokenizer
         self._max_length = max_length
-        self._collectors: list[Collector] = []
-        if measure:
-            self._collectors = [
-                RowChecks(max_length),
-                ReasoningUse(family.reasoning),
-                *set_collectors(),
-            ]
+        self._collectors = collectors(RowChecks(max_length), family) if measure else []
         self._examples: dict[str, Sequence[Example]] = {}
         self._flags = pl.DataFrame()
 

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from glmprep.collect import Hit
+from glmprep.collect import EXAMPLES, Hit
 from glmprep.families.piece import Reasoning
 from glmprep.findings import Example, Rule
-from glmprep.intake import EXAMPLES
 from glmprep.labels import TokenBatch
 from glmprep.records import Conversation
 from glmprep.rules.reasoning import (

@@ -14,10 +14,9 @@ from glmprep.errors import InputError, UsageError
 from glmprep.families import Family, Thinking
 from glmprep.files import sha256
 from glmprep.intake import Intake
-from glmprep.shards import Manifest
+from glmprep.shards import Manifest, made_with
 from glmprep.source import TRAIN_ON, Source
-from glmprep.tokenizer import EMBEDDED, Tokenizer
-from glmprep.tokenizer import load as load_tokenizer
+from glmprep.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +54,7 @@ def load(
     Raises UsageError for another tokenizer or template than those, InputError for a manifest that
     does not tell.
     """
-    vocabulary = load_tokenizer(tokenizer or EMBEDDED)
-    if vocabulary.fingerprint != manifest.tokenizer["sha256"]:
-        made_with = manifest.tokenizer["name"]
-        raise UsageError(
-            f"the shards were made with the tokenizer {made_with!r}; pass --tokenizer PATH"
-        )
+    vocabulary = made_with(manifest, tokenizer)
     asked = manifest.config.get("family")
     if not isinstance(asked, Mapping) or not {"asked", "thinking", "template"} <= asked.keys():
         raise InputError(f"the manifest does not tell how the family {manifest.family} was chosen")
@@ -83,8 +77,8 @@ def read_again(manifest: Manifest, inputs: Inputs) -> Again:
     Raises UsageError for a tokenizer or family that did not make the shards, InputError for files
     that are missing and for a manifest that does not tell how they were read.
     """
-    made_with = (inputs.tokenizer.fingerprint, inputs.family.name)
-    if made_with != (manifest.tokenizer["sha256"], manifest.family):
+    made_by = (inputs.tokenizer.fingerprint, inputs.family.name)
+    if made_by != (manifest.tokenizer["sha256"], manifest.family):
         raise UsageError(
             f"the shards were made with {manifest.tokenizer['name']} and {manifest.family}, not "
             f"with {inputs.tokenizer.name} and {inputs.family.name}"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from glmprep.collect import Hit
+from glmprep.collect import EXAMPLES, Hit
 from glmprep.findings import Example, Rule
 from glmprep.labels import TokenBatch
 from glmprep.records import Conversation
@@ -22,7 +22,6 @@ from glmprep.rules.lengths import (
     too_long,
 )
 
-EXAMPLES = 5
 SCHEMA = {
     "conversation": pl.String,
     "where": pl.String,

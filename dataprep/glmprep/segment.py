@@ -11,12 +11,12 @@ from glmprep import canonical, entries
 from glmprep.collect import Hit
 from glmprep.coverage import COLUMNS, NUMBERS, Counts, entering, held, replayed
 from glmprep.entries import Entries, places
-from glmprep.errors import InputError, UsageError
+from glmprep.errors import InputError
 from glmprep.families import Family
-from glmprep.files import replacing, write_atomically
+from glmprep.files import replacing, require_other, write_atomically
 from glmprep.findings import Finding, Rule
 from glmprep.greedy import Segment, greedy
-from glmprep.intake import Batch, Intake, by_rule, reject_lines
+from glmprep.intake import Batch, Intake
 from glmprep.mending import repairs_path
 from glmprep.overflow import OverflowSplitter
 from glmprep.records import Rejection
@@ -28,6 +28,7 @@ from glmprep.rules.lengths import (
 )
 from glmprep.sized import CLOSING, Limits, Sized, require_room, size
 from glmprep.source import Source
+from glmprep.stream import by_rule, reject_lines
 from glmprep.tokenizer import Tokenizer
 
 OnOverflow = Literal["split", "quarantine"]
@@ -76,12 +77,7 @@ def segment(
     """
     require_room(limits.max_length, family)
     intake = Intake(source, family=family, special_tokens=list(tokenizer.added))
-    if output.exists() and not output.is_file():
-        raise UsageError(f"{output}: is a folder or a device; name a file")
-    if output.exists() and any(
-        Path(file).exists() and output.samefile(file) for file in intake.files
-    ):
-        raise UsageError(f"{output}: is also an input; name another output")
+    require_other(output, intake.files)
     run = _Run(
         intake=intake,
         family=family,

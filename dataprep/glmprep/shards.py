@@ -32,6 +32,8 @@ from glmprep.files import sha256, write_atomically
 from glmprep.ledger import Ledger
 from glmprep.mending import REPAIRS
 from glmprep.read import REJECTS
+from glmprep.tokenizer import EMBEDDED, Tokenizer
+from glmprep.tokenizer import load as load_tokenizer
 
 FORMAT = "glmprep-shards/2"
 MANIFEST = "manifest.json"
@@ -223,6 +225,18 @@ def read_manifest(folder: Path) -> Manifest:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: not a shard manifest ({error})") from error
     return manifest
+
+
+def made_with(manifest: Manifest, spec: str | None) -> Tokenizer:
+    """The tokenizer that made the shards, from `spec` (as in `tokenizer.load`) or embedded.
+
+    Raises UsageError where that is another one.
+    """
+    vocabulary = load_tokenizer(spec or EMBEDDED)
+    if vocabulary.fingerprint != manifest.tokenizer["sha256"]:
+        name = manifest.tokenizer["name"]
+        raise UsageError(f"the shards were made with the tokenizer {name!r}; pass --tokenizer PATH")
+    return vocabulary
 
 
 def read_files(folder: Path, manifest: Manifest) -> Iterator[Rows]:

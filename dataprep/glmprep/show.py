@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from glmprep.errors import InputError, UsageError
-from glmprep.shards import Manifest, Rows, read_files, read_manifest
-from glmprep.tokenizer import EMBEDDED, Tokenizer, load
+from glmprep.shards import Rows, made_with, read_files, read_manifest
+from glmprep.tokenizer import Tokenizer
 from glmprep.transcript import Span, kinds_of, spans_of
 
 
@@ -41,11 +41,11 @@ class ShownRow:
 def show(folder: Path, wanted: Sequence[int], tokenizer: str | None = None) -> list[ShownRow]:
     """Rows of a shard folder by number (from 0).
 
-    Raises UsageError for a number past the end, InputError for another tokenizer than the one that
-    made the shards.
+    Raises UsageError for a number past the end and for another tokenizer than the one that made the
+    shards, InputError for a folder that is damaged.
     """
     manifest = read_manifest(folder)
-    reader = _tokenizer(manifest, tokenizer)
+    reader = made_with(manifest, tokenizer)
     total = sum(int(entry["rows"]) for entry in manifest.files)
     for row in wanted:
         if not 0 <= row < total:
@@ -74,11 +74,3 @@ def _shown(rows: Rows, place: int, row: int, tokenizer: Tokenizer) -> ShownRow:
         supervised=int(np.count_nonzero(mask)),
         spans=spans_of(tokens, kinds_of(tokens, mask.tolist(), tokenizer), tokenizer),
     )
-
-
-def _tokenizer(manifest: Manifest, spec: str | None) -> Tokenizer:
-    tokenizer = load(spec or EMBEDDED)
-    if tokenizer.fingerprint != manifest.tokenizer["sha256"]:
-        name = manifest.tokenizer["name"]
-        raise InputError(f"the shards were made with the tokenizer {name!r}; pass --tokenizer PATH")
-    return tokenizer

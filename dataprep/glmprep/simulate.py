@@ -16,7 +16,7 @@ from glmprep.errors import InputError, UsageError
 from glmprep.families import Family
 from glmprep.findings import Finding
 from glmprep.greedy import Segment, exchanges_of, greedy
-from glmprep.intake import Intake, by_rule
+from glmprep.intake import Intake
 from glmprep.labels import tokenize
 from glmprep.overflow import OverflowSplitter
 from glmprep.peers import POLICIES, Kept, Rows
@@ -25,6 +25,7 @@ from glmprep.records import Conversation, Rejection
 from glmprep.remembering import Remembering
 from glmprep.sized import CLOSING, Limits, Sized, require_room, size
 from glmprep.source import Source
+from glmprep.stream import by_rule
 from glmprep.tokenizer import Tokenizer
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)

@@ -115,15 +115,9 @@ def round_thinks(messages: Sequence[Message], turn: int) -> bool:
     users = [t for t, message in enumerate(messages) if message.role == "user"]
     first = max((t for t in users if t <= turn), default=0)
     last = min((t for t in users if t > turn), default=len(messages))
-    answers = [
-        (bool(parted(message, ignored=False)[0]), message.trained)
-        for message in messages[first:last]
-        if message.role == "assistant"
-    ]
-    return any(
-        reasons and any(trained for _, trained in answers[place:])
-        for place, (reasons, _) in enumerate(answers)
-    )
+    answers = [message for message in messages[first:last] if message.role == "assistant"]
+    reasons = any(parted(message, ignored=False)[0] for message in answers)
+    return reasons and any(message.trained for message in answers)
 
 
 def expected(name: str, thinking: Thinking, conversation: Conversation) -> dict[int, str]:

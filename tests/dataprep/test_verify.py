@@ -508,7 +508,7 @@ def test_examples_name_the_line_of_the_data(
 def test_the_family_is_loaded_as_it_was_asked_for(
     folder: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reread, "load_tokenizer", lambda spec: tokenizer)
+    monkeypatch.setattr(shards, "load_tokenizer", lambda spec: tokenizer)
     manifest = shards.read_manifest(folder)
     data = [str(folder.parent / "data.jsonl")]
     inputs = reread.load(manifest, data, tokenizer=None, template=None)
@@ -534,7 +534,7 @@ def test_the_family_is_loaded_as_it_was_asked_for(
 def test_the_command_takes_the_data_after_the_folder_and_its_status_tells_the_outcome(
     folder: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reread, "load_tokenizer", lambda spec: tokenizer)
+    monkeypatch.setattr(shards, "load_tokenizer", lambda spec: tokenizer)
     data = folder.parent / "data.jsonl"
 
     def status(*arguments: str | Path) -> int:
@@ -697,7 +697,7 @@ def test_rows_that_cannot_be_rows_are_findings_and_never_a_crash(
     tokenizer: Tokenizer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("glmprep.show.load", lambda spec: tokenizer)
+    monkeypatch.setattr(shards, "load_tokenizer", lambda spec: tokenizer)
     edit_rows(folder, edit, forge=False)
     assert "DV001" in rules(folder)
     first = shards.read_manifest(folder).files[0]["rows"]

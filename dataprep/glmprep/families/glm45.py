@@ -33,7 +33,16 @@ from glmprep.families import shipped
 from glmprep.families.piece import NO_TURN, Piece, Reasoning, Thinking
 from glmprep.families.roles import Roles, goes_on
 from glmprep.families.script import Markup, Script, lay
-from glmprep.families.thought import END, START, Messages, parted, rows_of, trimmed, written
+from glmprep.families.thought import (
+    END,
+    START,
+    last_round,
+    parted,
+    reasoned_ends,
+    rows_of,
+    trimmed,
+    written,
+)
 from glmprep.records import Conversation, Message, ToolCall
 from glmprep.tokenizer import Tokenizer
 
@@ -83,8 +92,8 @@ class Glm45(Roles):
         conversation = written(conversation, lambda message: _normal(message, off))
         if off:
             return (conversation,)
-        ends = _ends(conversation.messages)
-        return rows_of(conversation, ends, _answers_from, apart=self._thinking == "auto")
+        ends = reasoned_ends(conversation.messages)
+        return rows_of(conversation, ends, last_round, apart=self._thinking == "auto")
 
     def pieces(self, conversation: Conversation) -> list[Piece]:
         """The conversation in order, without the prefix and without the closing stop."""
@@ -95,7 +104,7 @@ class Glm45(Roles):
         messages = [_normal(message, off) for message in conversation.messages]
         if self._thinking == "auto":
             off = not any(message.reasoning for message in messages)
-        thinks = len(messages) if off else _answers_from(messages)
+        thinks = len(messages) if off else last_round(messages)
         before: Message | None = None
         for turn, message in enumerate(messages):
             joined = goes_on(before, message)
@@ -246,24 +255,6 @@ def _normal(message: Message, off: bool) -> Message:
     if content == message.content and reasoning == message.reasoning:
         return message
     return replace(message, content=content, reasoning=reasoning)
-
-
-def _ends(messages: Messages) -> list[int]:
-    """Behind each round in which an answer is trained that reasons, or that stands behind one."""
-    starts = [turn for turn, message in enumerate(messages) if message.role == "user"]
-    bounds = zip([0, *starts], [*starts, len(messages)], strict=True)
-    return [last for first, last in bounds if _reasons(messages[first:last])]
-
-
-def _reasons(turns: Messages) -> bool:
-    thinks = next((turn for turn, message in enumerate(turns) if message.reasoning), len(turns))
-    return any(message.role == "assistant" and message.trained for message in turns[thinks:])
-
-
-def _answers_from(messages: Messages) -> int:
-    """The first turn behind the last question."""
-    turns = range(len(messages) - 1, -1, -1)
-    return next((turn + 1 for turn in turns if messages[turn].role == "user"), 0)
 
 
 def _arguments(text: str) -> dict[str, str] | None:

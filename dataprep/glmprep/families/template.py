@@ -21,7 +21,7 @@ from glmprep.families.piece import NO_TOKEN, Piece, Reasoning, Thinking
 from glmprep.families.prefixes import Unstable, Writer
 from glmprep.families.regions import lay, regions
 from glmprep.families.rendering import Renderer, Unrenderable
-from glmprep.families.thought import Messages, rows_of
+from glmprep.families.thought import last_round, reasoned_ends, rows_of
 from glmprep.records import Conversation, Message
 from glmprep.tokenizer import Tokenizer
 
@@ -67,8 +67,8 @@ class Template:
         rows: Sequence[Conversation] = (conversation,)
         if self._manner.rounds:
             normal = self._write.normal(conversation)
-            ends = _round_ends(normal.messages)
-            rows = rows_of(normal, ends, _last_round, apart=self._thinking == "auto")
+            ends = reasoned_ends(normal.messages)
+            rows = rows_of(normal, ends, last_round, apart=self._thinking == "auto")
         for row in rows:
             self.pieces(row)
         return rows
@@ -119,21 +119,3 @@ class Template:
         ids = self._controls.ids
         candidates = [ids[text] for text in named if text in ids] + sorted(ids.values())
         return next(token for token in candidates if token not in self.stops)
-
-
-def _round_ends(messages: Messages) -> list[int]:
-    """Behind each round in which an answer is trained that reasons, or that stands behind one."""
-    starts = [turn for turn, message in enumerate(messages) if message.role == "user"]
-    rounds = zip([0, *starts], [*starts, len(messages)], strict=True)
-    return [last for first, last in rounds if _reasons(messages[first:last])]
-
-
-def _reasons(turns: Messages) -> bool:
-    thinks = next((turn for turn, message in enumerate(turns) if message.reasoning), len(turns))
-    return any(message.role == "assistant" and message.trained for message in turns[thinks:])
-
-
-def _last_round(messages: Messages) -> int:
-    """The first turn behind the last question."""
-    turns = range(len(messages) - 1, -1, -1)
-    return next((turn + 1 for turn in turns if messages[turn].role == "user"), 0)

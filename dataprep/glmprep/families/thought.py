@@ -113,3 +113,23 @@ def _shown(message: Message, *, elsewhere: bool, reasons: bool) -> Message:
 
 def _is_trained(message: Message) -> bool:
     return message.role == "assistant" and message.trained
+
+
+def reasoned_ends(messages: Messages) -> list[int]:
+    """Behind each round that holds reasoning and in which an answer is trained.
+
+    Whichever of them comes first: a round that is cut in two keeps its mode in both parts.
+    """
+    starts = [turn for turn, message in enumerate(messages) if message.role == "user"]
+    rounds = zip([0, *starts], [*starts, len(messages)], strict=True)
+    return [last for first, last in rounds if _reasons(messages[first:last])]
+
+
+def last_round(messages: Messages) -> int:
+    """The first turn behind the last question."""
+    turns = range(len(messages) - 1, -1, -1)
+    return next((turn + 1 for turn in turns if messages[turn].role == "user"), 0)
+
+
+def _reasons(turns: Messages) -> bool:
+    return any(message.reasoning for message in turns) and any(map(_is_trained, turns))

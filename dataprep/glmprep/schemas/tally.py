@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from glmprep.collect import Hit
+from glmprep.collect import EXAMPLES, Hit
 from glmprep.findings import RULES, Example
 from glmprep.records import Origin
 from glmprep.schemas.context import Note
 from glmprep.schemas.rules import listed
 
-EXAMPLES = 5
 NAMES = 1000
 """So many names of fields are told apart for each rule; a hostile file has millions."""
 

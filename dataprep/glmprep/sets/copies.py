@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from glmprep.collect import Hit
+from glmprep.collect import EXAMPLES, Hit
 from glmprep.findings import Example
-from glmprep.intake import EXAMPLES
 from glmprep.rules.sets import evaluation_copy, evaluation_opening, exact_duplicate, near_duplicate
 from glmprep.sets.fingerprints import Fingerprints
 from glmprep.sets.neighbours import groups, similar

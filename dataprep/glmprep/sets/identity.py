@@ -8,9 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from glmprep.collect import Hit
+from glmprep.collect import EXAMPLES, Hit
 from glmprep.findings import Example, Rule
-from glmprep.intake import EXAMPLES
 from glmprep.labels import TokenBatch
 from glmprep.records import Conversation
 from glmprep.rules.identity import (

@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from glmprep.collect import Hit
+from glmprep.collect import EXAMPLES, Hit
 from glmprep.findings import Example
-from glmprep.intake import EXAMPLES
 from glmprep.labels import Int64, TokenBatch
 from glmprep.records import Conversation, Origin
 from glmprep.rules.pairs import shifted_answers, shuffled_answers, swapped_answers

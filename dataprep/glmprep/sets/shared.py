@@ -7,9 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from glmprep.collect import Hit
+from glmprep.collect import EXAMPLES, Hit
 from glmprep.findings import Example, Rule
-from glmprep.intake import EXAMPLES
 from glmprep.rules.sets import (
     canned_answer,
     contradicting_answers,
