@@ -18,7 +18,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[train,gx,dev]'
+	$(PIP) --editable '.[train,gx,semantic,dev]'
 	touch $@
 
 demo: setup

@@ -20,31 +20,36 @@ LONGEST = 4000
 
 
 def features(texts: Sequence[str]) -> tuple[Int64, npt.NDArray[np.uint32]]:
-    """The different features of the texts: which text each is in, and its 32-bit hash.
-
-    Letters and digits make words; in Chinese, Japanese and Korean each two neighbouring characters
-    count, since words are not told apart there.
-    """
-    read = [text[:LONGEST].lower() + "\0" for text in texts]
-    codes = np.frombuffer("".join([*read, "\0" * STEM]).encode("utf-32-le", "replace"), np.uint32)
-    text = np.repeat(np.arange(len(texts)), [len(one) for one in read])
-    word_at, words = _words(codes)
-    pair_at, pairs = _pairs(codes)
-    at, found = np.concatenate((word_at, pair_at)), np.concatenate((words, pairs))
-    keys = (text[at].astype(np.uint64) << np.uint64(32)) | (found >> np.uint64(32))
+    """The different features of the texts: which text each is in, and its 32-bit hash."""
+    text, found = occurrences([text[:LONGEST] for text in texts])
+    keys = (text.astype(np.uint64) << np.uint64(32)) | (found >> np.uint64(32))
     keys.sort()
     keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
     return (keys >> np.uint64(32)).astype(np.int64), keys.astype(np.uint32)
 
 
-def _words(codes: Codes) -> tuple[Int64, UInt64]:
+def occurrences(texts: Sequence[str], least: int = LEAST) -> tuple[Int64, UInt64]:
+    """Each feature of the texts as often as it occurs: which text it is in, and its hash.
+
+    Letters and digits make words, of `least` or more; in Chinese, Japanese and Korean each two
+    neighbouring characters count, since words are not told apart there.
+    """
+    read = [text.lower() + "\0" for text in texts]
+    codes = np.frombuffer("".join([*read, "\0" * STEM]).encode("utf-32-le", "replace"), np.uint32)
+    text = np.repeat(np.arange(len(texts)), [len(one) for one in read])
+    word_at, words = _words(codes, least)
+    pair_at, pairs = _pairs(codes)
+    return text[np.concatenate((word_at, pair_at))], np.concatenate((words, pairs))
+
+
+def _words(codes: Codes, least: int) -> tuple[Int64, UInt64]:
     """Where the words begin, and hashes of their first letters."""
     letter = (codes >= 0x61) & (codes <= 0x7A) | (codes >= 0x30) & (codes <= 0x39)
     letter |= (codes >= 0xC0) & (codes < 0x2000)
     begins = letter.copy()
     begins[1:] &= ~letter[:-1]
     at = np.flatnonzero(begins)
-    at = at[np.logical_and.reduce([letter[at + place] for place in range(LEAST)])]
+    at = at[np.logical_and.reduce([letter[at + place] for place in range(least)])]
     found = np.zeros(len(at), np.uint64)
     inside = np.ones(len(at), np.bool_)
     for place in range(STEM):
