@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from glmprep import arrange
+from glmprep import arrange, cutting
 from glmprep.accounts import WRITTEN, Accounts
 from glmprep.entries import names
 from glmprep.errors import InputError, UsageError
@@ -116,6 +116,7 @@ def bucket(
     """
     require_room(config.max_length, family)
     intake = Intake(source, family=family, special_tokens=list(tokenizer.added))
+    cut = cutting.common(intake.files)
     accounts = Accounts(intake, family=family, tokenizer=tokenizer, max_length=config.max_length)
     writer = ShardWriter(output, overwrite=overwrite)
     with Spool(output) as spool:
@@ -148,7 +149,12 @@ def bucket(
         added_tokens=[],
         buckets=_bucket_sizes(plan),
         seed=config.seed,
-        config={**asdict(config), **source.settings(), "family": family_settings},
+        config={
+            **asdict(config),
+            **source.settings(),
+            "family": family_settings,
+            "cutting": cut.as_json() if cut else None,
+        },
         inputs=names(intake.files),
         ledger=accounts.ledger.as_json(),
     )

@@ -11,11 +11,16 @@ from glmprep.records import Conversation, Message
 
 def line(conversation: Conversation, **more: Any) -> bytes:
     """One conversation as a line; `more` adds fields, such as where a segment came from."""
+    return orjson.dumps(row(conversation) | more) + b"\n"
+
+
+def row(conversation: Conversation) -> dict[str, Any]:
+    """One conversation as a canonical row."""
     value: dict[str, Any] = {"id": conversation.id}
     if conversation.tools:
-        value["tools"] = conversation.tools
+        value["tools"] = list(conversation.tools)
     value["messages"] = [_message(message) for message in conversation.messages]
-    return orjson.dumps(value | more) + b"\n"
+    return value
 
 
 def _message(message: Message) -> dict[str, Any]:

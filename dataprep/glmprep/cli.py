@@ -11,13 +11,14 @@ from glmprep.commands.audit import audit
 from glmprep.commands.bucket import bucket
 from glmprep.commands.convert import convert
 from glmprep.commands.diff_labels import diff_labels
+from glmprep.commands.merge import merge
 from glmprep.commands.segment import segment
 from glmprep.commands.show import show
 from glmprep.commands.simulate import simulate
 from glmprep.commands.verify import verify
 from glmprep.console import run
 
-COMMANDS = (audit, convert, segment, bucket, verify, show, simulate, diff_labels)
+COMMANDS = (audit, convert, merge, segment, bucket, verify, show, simulate, diff_labels)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

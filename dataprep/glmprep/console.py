@@ -66,6 +66,16 @@ class Output:
             self._write_json(outcome)
         sys.exit(1 if outcome.failed or self._fails(outcome.findings) else 0)
 
+    def progress(self, what: str) -> Callable[[int, int], None]:
+        """Shows on a terminal how many of how many are done, in a line that goes when all are."""
+
+        def show(done: int, total: int) -> None:
+            if not self.quiet and sys.stderr.isatty():
+                line = f"{what}: {done:,} of {total:,}" if done < total else ""
+                click.echo(f"\r\x1b[K{line}", err=True, nl=False)
+
+        return show
+
     def _fails(self, findings: Sequence[Finding]) -> bool:
         if self.fail_on == "never":
             return False

@@ -13,9 +13,8 @@ from glmprep.files import replacing, require_other, write_atomically
 from glmprep.findings import Finding
 from glmprep.mending import Unmending, read_ledger, repairs_path
 from glmprep.records import Conversation, Rejection
-from glmprep.segment import rejects_path
 from glmprep.source import Source
-from glmprep.stream import Stream, by_rule, reject_lines
+from glmprep.stream import Stream, by_rule, reject_lines, rejects_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

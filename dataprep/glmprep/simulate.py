@@ -12,17 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from glmprep.contexts.before import Replay
 from glmprep.errors import InputError, UsageError
+from glmprep.exchanges import course
 from glmprep.families import Family
 from glmprep.findings import Finding
-from glmprep.greedy import Segment, exchanges_of, greedy
 from glmprep.intake import Intake
 from glmprep.labels import tokenize
 from glmprep.overflow import OverflowSplitter
 from glmprep.peers import POLICIES, Kept, Rows
 from glmprep.peers.rows import Answers, Bool
+from glmprep.plan import Planner, Segment
 from glmprep.records import Conversation, Rejection
 from glmprep.remembering import Remembering
+from glmprep.segmenters.greedy import greedy
 from glmprep.sized import CLOSING, Limits, Sized, require_room, size
 from glmprep.source import Source
 from glmprep.stream import by_rule
@@ -232,11 +235,13 @@ class _Segmented:
         context = length // CONTEXT_SHARE
         self._limits = Limits(max_length=length, overlap=OVERLAP, context_tokens=context)
         self._split = OverflowSplitter(family, tokenizer, self._limits)
+        self._plan = Planner(
+            max_length=length, segmenter=greedy, before=Replay(self._limits), split=self._split
+        )
         self._outcome = Outcome(policy=OURS, max_length=length)
 
     def outcome(self) -> Outcome:
         """The sums so far."""
-        self._outcome.prompts_cut = len(self._split.shortened)
         return self._outcome
 
     def fit(self, rows: int, tokens: int, targets: int) -> None:
@@ -249,6 +254,8 @@ class _Segmented:
         """Count the segments of rows that do not fit, measured from what would be written."""
         parts = [segment.conversation() for sized in long for segment in self._segments(sized)]
         self._outcome.rows += len(parts)
+        self._outcome.prompts_cut += len(self._split.shortened)
+        self._split.shortened.clear()
         for measured in size(parts, self._family, self._tokenizer) if parts else ():
             self._outcome.tokens += measured.total
             self._outcome.targets += sum(measured.turn_targets)
@@ -256,14 +263,14 @@ class _Segmented:
     def _segments(self, sized: Sized) -> Iterator[Segment]:
         planned = 0
         if sized.head + CLOSING < self._limits.max_length:
-            for part in greedy(sized, self._limits, self._split):
+            for part in self._plan(sized):
                 if isinstance(part, Segment):
                     planned += 1
                     yield part
                 else:
                     self._lose(sized, part.first, part.last)
         else:
-            for exchange in exchanges_of(sized):
+            for exchange in course(sized).exchanges:
                 self._lose(sized, exchange.first, exchange.last)
         self._outcome.rows_dropped += not planned
 

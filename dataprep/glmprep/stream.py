@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -112,3 +113,8 @@ def reject_lines(rejections: Sequence[Rejection]) -> bytes:
         rejections, key=lambda rejection: (rejection.origin.path, rejection.origin.line)
     )
     return b"".join(orjson.dumps(rejection.as_json()) + b"\n" for rejection in ordered)
+
+
+def rejects_path(output: Path) -> Path:
+    """Where the rejected rows of an output file are listed."""
+    return output.with_name(f"{output.name}.rejects.jsonl")

@@ -11,7 +11,9 @@ from glmreport.text import Literal, Message, RuleTitle, Text
 
 Level: TypeAlias = OneOf["good", "warn", "bad"]
 Severity: TypeAlias = OneOf["error", "warning", "info"]
-TokenKind: TypeAlias = OneOf["trained", "stop", "context", "special", "cut"]
+TokenKind: TypeAlias = OneOf[
+    "trained", "stop", "context", "special", "cut", "kept", "removed", "added"
+]
 Value: TypeAlias = str | int | float | Text | Literal | RuleTitle
 
 
@@ -49,7 +51,8 @@ class TokenSpan:
     """A run of text that is treated alike in training.
 
     `trained` text has labels, `stop` is a special token that has one, `context` is read only,
-    `special` is a special token without a label, `cut` never reaches the model.
+    `special` is a special token without a label, `cut` never reaches the model. In a text that was
+    changed, parts are `kept`, `removed` and `added`.
     """
 
     text: str

@@ -156,7 +156,7 @@ def test_a_cut_answer_has_the_ids_of_the_whole(
     assert len(parts) > 2
     whole = chat(("user", "hi"), ("assistant", text))
     rows = [
-        chat(("user", "hi"), Message(role="assistant", content=part, part=(place, len(parts))))
+        chat(("user", "hi"), Message(role="assistant", content=part.text, part=(place, len(parts))))
         for place, part in enumerate(parts)
     ]
     batch = tokenize([whole, *rows], chatglm3, pieces)

@@ -21,8 +21,8 @@ from glmprep.parse import parse
 from glmprep.read import read
 from glmprep.records import Conversation
 from glmprep.repair import Edit, undo
-from glmprep.segment import rejects_path
 from glmprep.source import Source
+from glmprep.stream import rejects_path
 
 from .test_schemas import CHOSEN, FORMS, NOTED, ROLES
 

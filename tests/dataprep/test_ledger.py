@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from glmprep import accounts, bucket, canonical, coverage, entries, intake, policy, segment, shards
+from glmprep.cutting import Cutting, OnOverflow
 from glmprep.errors import InputError
 from glmprep.families import Family
 from glmprep.families.glm4 import Glm4
@@ -24,7 +25,7 @@ from glmprep.labels import tokenize
 from glmprep.ledger import NUMBERS, Ledger, Sums, Turns
 from glmprep.records import Conversation, Message, Origin, Rejection, Untrained
 from glmprep.reread import Inputs
-from glmprep.sized import Limits, size
+from glmprep.sized import size
 from glmprep.source import TRAIN_ON, Source, TrainOn
 from glmprep.tokenizer import Tokenizer
 from glmprep.verify import verify
@@ -184,7 +185,7 @@ def test_every_turn_and_target_of_a_split_is_on_its_ledger(
     bodies: list[Conversation],
     max_length: int,
     overlap: int,
-    on_overflow: segment.OnOverflow,
+    on_overflow: OnOverflow,
     train_on: TrainOn,
     several: bool,
 ) -> None:
@@ -198,8 +199,13 @@ def test_every_turn_and_target_of_a_split_is_on_its_ledger(
             output,
             family=used,
             tokenizer=tokenizer,
-            limits=Limits(max_length=max_length, overlap=overlap, context_tokens=max_length // 4),
-            on_overflow=on_overflow,
+            cutting=Cutting(
+                max_length=max_length,
+                context="overlap",
+                overlap=overlap,
+                context_tokens=max_length // 4,
+                on_overflow=on_overflow,
+            ),
         )
         lines = entries.read(segment.ledger_path(output), coverage.SCHEMA)
         written = [orjson.loads(line) for line in output.read_bytes().splitlines()]
@@ -243,8 +249,7 @@ def test_the_turns_of_a_split_are_kept_set_aside_or_left_out(
         tmp_path / "out.jsonl",
         family=family,
         tokenizer=tokenizer,
-        limits=Limits(max_length=140, overlap=0),
-        on_overflow="quarantine",
+        cutting=Cutting(max_length=140, on_overflow="quarantine"),
     )
     counts = result.counts
     # Three is too long, and nothing in Two is trained; Five goes along with Four.
@@ -274,8 +279,7 @@ def test_a_long_row_without_a_target_is_set_aside_and_listed(
         tmp_path / "out.jsonl",
         family=RowTooMany(tokenizer),
         tokenizer=tokenizer,
-        limits=Limits(max_length=100),
-        on_overflow="split",
+        cutting=Cutting(max_length=100),
     )
     assert [(one.rule, one.conversation) for one in result.rejections] == [("DL002", "context")]
     assert (result.counts.turns_set_aside, result.counts.turns_out) == (2, 2)

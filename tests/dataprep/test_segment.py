@@ -7,16 +7,22 @@ import tempfile
 from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import get_args
 
 import orjson
 import pytest
 from glmprep import bucket, families, segment, shards
+from glmprep.contexts.before import Replay
+from glmprep.contexts.notes import Notes
+from glmprep.cutting import ContextName, Cutting, OnOverflow, SegmenterName
+from glmprep.exchanges import course
 from glmprep.families import Family, Thinking
-from glmprep.greedy import Segment, exchanges_of, greedy
 from glmprep.labels import tokenize
 from glmprep.parse import parse
+from glmprep.plan import Planner, Segment
 from glmprep.read import read
 from glmprep.records import Conversation, Message, ToolCall
+from glmprep.segmenters.greedy import greedy
 from glmprep.sized import Limits, size
 from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
@@ -28,13 +34,25 @@ from .chats import TOOL, chat, conversations, no_shrinking, segments_of, turn_ta
 MOST = 1 << 20
 
 
+def replaying(
+    max_length: int, overlap: int = 0, context_tokens: int = 0, on_overflow: OnOverflow = "split"
+) -> Cutting:
+    """The settings of the command's defaults."""
+    return Cutting(
+        max_length=max_length,
+        context="overlap",
+        overlap=overlap,
+        context_tokens=context_tokens,
+        on_overflow=on_overflow,
+    )
+
+
 def run(
     folder: Path,
     chats: list[Conversation],
     family: Family,
     tokenizer: Tokenizer,
-    limits: Limits,
-    on_overflow: segment.OnOverflow = "split",
+    cutting: Cutting,
 ) -> tuple[segment.Result, list[Conversation]]:
     """Segment conversations through files; the result, and the segments as they are read back."""
     output = folder / "segments.jsonl"
@@ -43,8 +61,7 @@ def run(
         output,
         family=family,
         tokenizer=tokenizer,
-        limits=limits,
-        on_overflow=on_overflow,
+        cutting=cutting,
     )
     parsed = list(parse(read([str(output)])))
     assert all(isinstance(one, Conversation) for one in parsed)
@@ -92,10 +109,19 @@ def set_aside(result: segment.Result, conversation: Conversation) -> set[int]:
 
 
 @st.composite
-def limits(draw: st.DrawFn, most: int) -> Limits:
+def cuttings(draw: st.DrawFn, most: int) -> Cutting:
+    """Settings of any kind, half of them those of the command's defaults."""
     max_length = draw(st.integers(12, most))
-    context = int(max_length * draw(st.floats(0, 1)))
-    return Limits(max_length=max_length, overlap=draw(st.integers(0, 5)), context_tokens=context)
+    context = draw(st.sampled_from(("overlap", "overlap", *get_args(ContextName))))
+    return Cutting(
+        max_length=max_length,
+        segmenter=draw(st.sampled_from(("greedy", "greedy", *get_args(SegmenterName)))),
+        context=context,
+        overlap=draw(st.integers(0, 5)) if context == "overlap" else 0,
+        context_tokens=int(max_length * draw(st.floats(0, 1))),
+        on_overflow=draw(st.sampled_from(("split", *get_args(OnOverflow)))),
+        notes=Notes().as_json() if context in ("memory", "outline") else {},
+    )
 
 
 def assert_sound(part: Conversation) -> None:
@@ -109,20 +135,14 @@ def assert_sound(part: Conversation) -> None:
             assert message.tool_calls or message.role == "tool"
 
 
-@settings(no_shrinking, max_examples=40)
+@settings(no_shrinking, max_examples=60)
 @given(
-    bodies=st.lists(conversations(longest=25), min_size=1, max_size=3),
-    limits=limits(most=260),
-    on_overflow=st.sampled_from(("split", "split", "quarantine")),
+    bodies=st.lists(conversations(longest=25), min_size=1, max_size=3), cutting=cuttings(most=260)
 )
 def test_segments_train_each_token_of_a_conversation_once_or_set_it_aside(
-    family: Family,
-    tokenizer: Tokenizer,
-    bodies: list[Conversation],
-    limits: Limits,
-    on_overflow: segment.OnOverflow,
+    family: Family, tokenizer: Tokenizer, bodies: list[Conversation], cutting: Cutting
 ) -> None:
-    assert_conserved(bodies, family, tokenizer, limits, on_overflow)
+    assert_conserved(bodies, family, tokenizer, cutting)
 
 
 @pytest.mark.parametrize(
@@ -140,13 +160,13 @@ def test_segments_train_each_token_of_a_conversation_once_or_set_it_aside(
 @settings(no_shrinking, max_examples=12)
 @given(
     bodies=st.lists(conversations(longest=25, reasoning=True), min_size=1, max_size=3),
-    limits=limits(most=400),
+    cutting=cuttings(most=400),
 )
 def test_segments_of_rows_with_reasoning_train_each_token_once_or_set_it_aside(
-    name: str, thinking: Thinking, tagged: Tokenizer, bodies: list[Conversation], limits: Limits
+    name: str, thinking: Thinking, tagged: Tokenizer, bodies: list[Conversation], cutting: Cutting
 ) -> None:
     family = families.load(name, tagged, thinking=thinking)
-    for part in assert_conserved(bodies, family, tagged, limits, "split"):
+    for part in assert_conserved(bodies, family, tagged, cutting):
         (row,) = family.rows(part)
         assert row.id == part.id
         ids = [tokenize([each], family, tagged).ids.tolist() for each in (row, part)]
@@ -164,17 +184,16 @@ def assert_conserved(
     bodies: list[Conversation],
     family: Family,
     tokenizer: Tokenizer,
-    limits: Limits,
-    on_overflow: segment.OnOverflow,
+    cutting: Cutting,
 ) -> list[Conversation]:
     """Segment and bucket conversations, and account for every token that is trained."""
-    max_length = limits.max_length
+    max_length = cutting.max_length
     chats = [replace(body, id=f"chat{place}") for place, body in enumerate(bodies)]
     rows = [row for conversation in chats for row in family.rows(conversation)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            result, parts = run(folder, chats, family, tokenizer, limits, on_overflow)
+            result, parts = run(folder, chats, family, tokenizer, cutting)
         except segment.InputError:  # nothing of any of them fits
             return []
         trained = trained_in_shards(folder, family, tokenizer, max_length)
@@ -205,8 +224,8 @@ def test_long_meetings_are_cut_and_every_answer_is_trained_once(
     chats = [c for c in parse(read(["sample:meetings"])) if isinstance(c, Conversation)][:3]
     transcript = chats[0].messages[1].content[:40_000]
     chats.append(chat(("user", "Write it down."), ("assistant", transcript), ("user", "Thanks!")))
-    limits = Limits(max_length=max_length, overlap=2, context_tokens=max_length // 4)
-    result, parts = run(tmp_path, chats, family, tokenizer, limits)
+    cutting = replaying(max_length, 2, max_length // 4)
+    result, parts = run(tmp_path, chats, family, tokenizer, cutting)
     trained = trained_in_shards(tmp_path, family, tokenizer, max_length)
     assert not result.rejections
     assert len(parts) > len(chats)
@@ -224,8 +243,8 @@ def test_overlap_replays_whole_exchanges_with_weight_0(
     family: Family, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     whole = chat(("system", "Be kind."), *QUESTIONS)
-    limits = Limits(max_length=120, overlap=2, context_tokens=60)
-    _, parts = run(tmp_path, [whole], family, tokenizer, limits)
+    cutting = replaying(120, 2, 60)
+    _, parts = run(tmp_path, [whole], family, tokenizer, cutting)
     lines = [orjson.loads(line) for line in (tmp_path / "segments.jsonl").read_bytes().splitlines()]
     assert len(parts) > 2
     assert all(line["messages"][0]["content"] == "Be kind." for line in lines)
@@ -245,8 +264,8 @@ def test_a_system_message_in_the_middle_stands_before_all_that_follows(
     order = Message(role="system", content="From now on answer in French.")
     turns = [("user", "How are you? " * 8), ("assistant", "Fine, thank you. " * 8)]
     conversation = chat(*turns, order, *turns, *turns)
-    limits = Limits(max_length=110, overlap=overlap, context_tokens=60)
-    result, segments = run(tmp_path, [conversation], family, tokenizer, limits)
+    cutting = replaying(110, overlap, 60)
+    result, segments = run(tmp_path, [conversation], family, tokenizer, cutting)
     assert result.counts.targets_out == result.counts.targets_in
     for later in segments[1:]:
         assert [m.content for m in later.messages].count(order.content) == 1
@@ -258,8 +277,8 @@ def test_a_system_message_in_the_middle_stands_before_all_that_follows(
 def test_without_overlap_nothing_is_replayed(
     family: Family, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    limits = Limits(max_length=120, overlap=0, context_tokens=60)
-    _, parts = run(tmp_path, [chat(*QUESTIONS)], family, tokenizer, limits)
+    cutting = replaying(120, 0, 60)
+    _, parts = run(tmp_path, [chat(*QUESTIONS)], family, tokenizer, cutting)
     assert len(parts) > 1
     assert all(message.trained for part in parts for message in part.messages)
     assert sum(len(part.messages) for part in parts) == len(QUESTIONS)
@@ -272,8 +291,8 @@ def test_tools_and_system_are_repeated_and_a_call_stays_with_its_result(
     turn = [("user", "Look it up."), call, ("tool", "It is 42. " * 9), ("assistant", "42. " * 9)]
     whole = chat(("system", "Be exact."), *turn * 4, tools=[TOOL])
     head = size([chat(("system", "Be exact."), *turn, tools=[TOOL])], family, tokenizer)[0].head
-    limits = Limits(max_length=head + 75, overlap=0, context_tokens=20)
-    result, parts = run(tmp_path, [whole], family, tokenizer, limits)
+    cutting = replaying(head + 75, 0, 20)
+    result, parts = run(tmp_path, [whole], family, tokenizer, cutting)
     assert not result.rejections
     assert len(parts) > 4  # the exchanges themselves are split, between result and answer
     for part in parts:
@@ -288,7 +307,7 @@ def test_a_call_that_fits_goes_on_to_the_next_segment_when_its_result_does_not(
     call = Message(role="assistant", tool_calls=(ToolCall(name="look_up", arguments="{}"),))
     result = ("tool", "It is 42. " * 9)
     whole = chat(("user", "Look it up."), call, result, call, result, ("assistant", "42."))
-    _, parts = run(tmp_path, [whole], family, tokenizer, Limits(max_length=96))
+    _, parts = run(tmp_path, [whole], family, tokenizer, replaying(96))
     roles = [[message.role for message in part.messages] for part in parts]
     assert roles[0] == ["user", "assistant", "tool"]
     assert roles[1][:3] == ["user", "assistant", "tool"]
@@ -302,7 +321,7 @@ def test_a_piece_of_a_split_exchange_in_which_nothing_is_trained_is_left_out(
     call = Message(role="assistant", tool_calls=(ToolCall(name="look_up", arguments="{}"),))
     untrained = Message(role="assistant", content="It is 42. " * 12, untrained="weight")
     whole = chat(("user", "Look it up."), call, ("tool", "42 " * 30), untrained)
-    _, parts = run(tmp_path, [whole], family, tokenizer, Limits(max_length=96))
+    _, parts = run(tmp_path, [whole], family, tokenizer, replaying(96))
     assert [[m.role for m in part.messages] for part in parts] == [["user", "assistant", "tool"]]
 
 
@@ -310,8 +329,8 @@ def test_quarantine_sets_a_long_exchange_aside_and_names_its_turns(
     family: Family, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     long = chat(*QUESTIONS[:2], ("user", "Go on."), ("assistant", "Word. " * 300), *QUESTIONS[:2])
-    limits = Limits(max_length=100)
-    result, parts = run(tmp_path, [long], family, tokenizer, limits, "quarantine")
+    cutting = replaying(100, on_overflow="quarantine")
+    result, parts = run(tmp_path, [long], family, tokenizer, cutting)
     assert [(r.rule, str(r.origin)) for r in result.rejections] == [
         ("DL003", f"{tmp_path / 'chats.jsonl'}:1")
     ]
@@ -326,9 +345,9 @@ def test_a_shortened_prompt_is_counted_once_and_keeps_its_end(
     family: Family, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     prompt = "This is read. " * 200 + "What was the question?"
-    limits = Limits(max_length=100)
+    cutting = replaying(100)
     result, parts = run(
-        tmp_path, [chat(("user", prompt), ("assistant", "This."))], family, tokenizer, limits
+        tmp_path, [chat(("user", prompt), ("assistant", "This."))], family, tokenizer, cutting
     )
     found = [finding for finding in result.findings if finding.rule == "DL005"]
     assert [finding.data["count"] for finding in found] == [1]
@@ -345,7 +364,7 @@ def test_an_exchange_without_targets_is_neither_cut_nor_reported(
 ) -> None:
     untrained = Message(role="assistant", content="Word. " * 300, untrained="weight")
     whole = chat(("user", "Go on. " * 200), untrained, *QUESTIONS[:2])
-    result, parts = run(tmp_path, [whole], family, tokenizer, Limits(max_length=100))
+    result, parts = run(tmp_path, [whole], family, tokenizer, replaying(100))
     assert len(parts) == 1
     assert not result.rejections
     assert not [finding for finding in result.findings if finding.rule == "DL005"]
@@ -355,8 +374,8 @@ def test_a_long_answer_of_blank_text_keeps_every_token(
     family: Family, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     whole = chat(("user", "An empty page?"), ("assistant", "Yes." + "\n \n" * 400 + "The end."))
-    limits = Limits(max_length=64, context_tokens=16)
-    result, parts = run(tmp_path, [whole], family, tokenizer, limits)
+    cutting = replaying(64, context_tokens=16)
+    result, parts = run(tmp_path, [whole], family, tokenizer, cutting)
     trained = trained_in_shards(tmp_path, family, tokenizer, 64)
     assert not result.rejections
     assert any(not message.content.strip() for part in parts for message in part.messages)
@@ -367,9 +386,7 @@ def test_a_head_that_fills_the_limit_is_set_aside(
     family: Family, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     long = chat(("system", "Rule. " * 100), *QUESTIONS[:2])
-    result, _ = run(
-        tmp_path, [long, chat(*QUESTIONS[:2])], family, tokenizer, Limits(max_length=90)
-    )
+    result, _ = run(tmp_path, [long, chat(*QUESTIONS[:2])], family, tokenizer, replaying(90))
     assert [rejection.rule for rejection in result.rejections] == ["DL004"]
     assert result.counts.targets_set_aside == sum(map(len, turn_targets(long, family, tokenizer)))
 
@@ -389,6 +406,7 @@ def test_an_exchange_begins_at_a_question_and_holds_all_that_answers_it(
         ("assistant", "d"),
     ]
     sized = size([chat(*turns)], family, tokenizer)[0]
-    assert [(one.first, one.last) for one in exchanges_of(sized)] == [(1, 6), (6, 8)]
-    parts = list(greedy(sized, Limits(max_length=MOST), None))
+    assert [(one.first, one.last) for one in course(sized).exchanges] == [(1, 6), (6, 8)]
+    before = Replay(Limits(max_length=MOST))
+    parts = list(Planner(max_length=MOST, segmenter=greedy, before=before, split=None)(sized))
     assert [type(part) for part in parts] == [Segment]

@@ -20,13 +20,12 @@ from glmprep.parse import parse
 from glmprep.read import read
 from glmprep.records import Conversation, Message, Origin
 from glmprep.sets.fingerprints import FEW_WORDS, Fingerprints
-from glmprep.sized import Limits
 from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
 from glmreport.text import placeholders, rule_text
 
 from .chats import TOOL, chat, write
-from .test_segment import run
+from .test_segment import replaying, run
 
 PLACE = "我和同事最近总是吵架，每次开会都不欢而散，我不知道该怎么开口和他谈这件事情。"
 STORY = (
@@ -261,8 +260,8 @@ def test_segments_of_one_conversation_are_one_conversation(
     same = STORY if overlap else ""
     turns = [(role, same or sentence(n)) for n in range(12) for role in ("user", "assistant")]
     whole = chat(("system", "Tell stories."), *turns)  # type: ignore[arg-type]
-    limits = Limits(max_length=260, overlap=overlap, context_tokens=100)
-    _, segments = run(tmp_path, [whole], family, tokenizer, limits)
+    cutting = replaying(260, overlap, 100)
+    _, segments = run(tmp_path, [whole], family, tokenizer, cutting)
     assert len(segments) > 3
     assert found(segments, family, tokenizer) == {}
 

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from glmprep import simulate
 from glmprep.cli import glmprep as group
+from glmprep.cutting import Cutting
 from glmprep.errors import InputError, UsageError
 from glmprep.labels import tokenize
 from glmprep.lengths import Lengths
@@ -21,7 +22,6 @@ from glmprep.peers import POLICIES
 from glmprep.records import Conversation
 from glmprep.segment import segment
 from glmprep.simulate import LENGTHS, OURS, Outcome, Result, parse_lengths
-from glmprep.sized import Limits
 from glmprep.source import Source
 from glmprep.views import simulate as view
 from glmreport import Page, render
@@ -140,8 +140,9 @@ def test_our_segmentation_keeps_what_glmprep_segment_writes(run, family, tokeniz
                 Path(folder) / "out.jsonl",
                 family=family,
                 tokenizer=tokenizer,
-                limits=Limits(max_length=length, overlap=2, context_tokens=length // 4),
-                on_overflow="split",
+                cutting=Cutting(
+                    max_length=length, context="overlap", overlap=2, context_tokens=length // 4
+                ),
             ).counts
         except InputError:
             assert own.targets == 0

@@ -16,10 +16,10 @@ import orjson
 import pytest
 from glmprep import audit, bucket, reread, segment, show, verify
 from glmprep.cli import glmprep as group
+from glmprep.cutting import Cutting, OnOverflow
 from glmprep.families import Family
 from glmprep.findings import RULES
 from glmprep.records import Conversation, Message
-from glmprep.sized import Limits
 from glmprep.source import Source
 from glmprep.tokenizer import Tokenizer
 from glmprep.views import audit as audit_view
@@ -274,20 +274,25 @@ def test_the_audit_summary_is_aligned_and_says_what_the_limit_cuts(run_audit):
 
 @pytest.fixture
 def run_segment(tmp_path: Path, family: Family, tokenizer: Tokenizer) -> Callable[..., Page]:
-    def run(*chats: Conversation, overlap: int = 2, on_overflow: str = "split") -> Page:
+    def run(*chats: Conversation, overlap: int = 2, on_overflow: OnOverflow = "split") -> Page:
         data, target = [write(tmp_path / "chats.jsonl", chats)], tmp_path / "out.jsonl"
-        limits = Limits(max_length=256, overlap=overlap, context_tokens=64)
+        cutting = Cutting(
+            max_length=256,
+            context="overlap" if overlap else "none",
+            overlap=overlap,
+            context_tokens=64,
+            on_overflow=on_overflow,
+        )
         result = segment.segment(
             Source(paths=data),
             target,
             family=family,
             tokenizer=tokenizer,
-            limits=limits,
-            on_overflow=on_overflow,
+            cutting=cutting,
         )
         assert printed(segment_view.summary(result, target)).startswith("wrote           ")
         command = followup.line("glmprep", "segment", *data, "-o", target)
-        return segment_view.page(result, limits, target, command, data)
+        return segment_view.page(result, cutting, target, command, data)
 
     return run
 
@@ -296,11 +301,14 @@ def test_a_split_that_loses_nothing_is_good_and_its_ledger_balances(run_segment)
     page = run_segment(SHORT, LONG)
     assert page.verdict.level == "good"
     assert said(page) == "Every conversation fits in 256 tokens, and no trained token is lost"
-    [ledger, stages] = blocks(page, Table)
+    [ledger, stages, seams] = blocks(page, Table)
     came, out, aside, missing = (row[1] for row in ledger.rows)
     assert came == out > 0 == aside == missing
-    assert stages.rows[-2][2] == len(SHORT.messages) + len(LONG.messages)
-    assert stages.rows[-2][3] > stages.rows[-1][3] > 0  # tokens, and those repeated among them
+    *_, written, replayed, noted = (row[2:4] for row in stages.rows)
+    assert written[0] == len(SHORT.messages) + len(LONG.messages)
+    assert written[1] > replayed[1] > noted[1] == 0  # tokens, and those repeated among them
+    assert [before.split(":")[0] for _, before, _ in seams.rows] == ["assistant"] * len(seams.rows)
+    assert [after.split(":")[0] for _, _, after in seams.rows] == ["user"] * len(seams.rows)
     assert Catalogue.load("zh").say(ledger.rows[-1][2]) == "收支平衡 ✓"
     assert commands(page)[0].startswith("glmprep bucket ")
 

@@ -18,20 +18,25 @@ def call(*arguments):
     return end.value.code
 
 
-def test_help_and_version_load_no_torch():
+@pytest.mark.parametrize(
+    ("command", "option"), [("run", "--gradient-checkpointing"), ("chat", "--max-new-tokens")]
+)
+def test_help_loads_no_torch(command, option):
     script = (
         "import sys\nfrom glmtrain.cli import glmtrain\n"
-        "glmtrain.main(['run', '--help'], standalone_mode=False)\n"
+        f"glmtrain.main(['{command}', '--help'], standalone_mode=False)\n"
         "sys.exit(bool({'torch', 'transformers', 'polars'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "--gradient-checkpointing" in done.stdout
+    assert option in done.stdout
 
 
 def test_without_torch_one_line_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr("glmtrain.cli.find_spec", lambda name: None if name == "torch" else True)
-    with pytest.raises(UsageError, match=r"^training needs torch: pip install torch.*\[train\]"):
+    monkeypatch.setattr(
+        "glmtrain.libraries.find_spec", lambda name: None if name == "torch" else True
+    )
+    with pytest.raises(UsageError, match=r"^models need torch: pip install torch.*\[train\]"):
         glmtrain.main(["run", "-o", str(tmp_path / "run")], standalone_mode=False)
 
 

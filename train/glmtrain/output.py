@@ -75,6 +75,8 @@ class Output:
             "shards": data.fingerprints(),
             "tokenizer": dict(data.manifests[0].tokenizer),
             "family": data.manifests[0].family,
+            "max_length": max(manifest.max_length for manifest in data.manifests),
+            "prepared": dict(data.manifests[0].config),
             "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
         }
 
@@ -85,7 +87,7 @@ class Output:
 
         Raises UsageError where settings, base model or shards are not those of that run.
         """
-        record = _read_record(self.folder / RECORD)
+        record = read_record(self.folder)
         before = build([resolved(self.folder)])
         changed = [name for name in _changed(before, config) if name.startswith(FIXED)]
         if changed:
@@ -147,7 +149,9 @@ def _changed(before: Config, now: Config) -> list[str]:
     ]
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of the run in `folder`; raises InputError where there is none that can be read."""
+    path = folder / RECORD
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
         if record["format"] != FORMAT:

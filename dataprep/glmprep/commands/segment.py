@@ -7,9 +7,26 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from glmprep.console import Outcome, Output, file_errors, output_options
-from glmprep.options import MAX_LENGTH, Reading, data_options, max_rejects_option
+from glmprep.errors import UsageError
+from glmprep.options import (
+    MAX_LENGTH,
+    Reading,
+    data_options,
+    encoder_option,
+    max_rejects_option,
+)
+
+CONTEXT_SHARE = 4
+"""Context takes so great a part of --max-length at most, unless --context-tokens says how much."""
+NEEDS = {
+    "overlap": "--context overlap",
+    "notes": "--context memory or outline",
+    "encoder": "--segmenter semantic, or --context memory or outline",
+}
+"""Options that say something only beside others."""
 
 
 @click.command()
@@ -23,6 +40,21 @@ from glmprep.options import MAX_LENGTH, Reading, data_options, max_rejects_optio
     help="Tokens of a segment, with the prefix and the final stop token.",
 )
 @click.option(
+    "--segmenter",
+    type=click.Choice(["greedy", "balanced", "semantic"]),
+    default="greedy",
+    show_default=True,
+    help="Where to cut: fill each segment; make them even; or cut where the topic turns.",
+)
+@click.option(
+    "--context",
+    type=click.Choice(["none", "overlap", "memory", "outline"]),
+    default="overlap",
+    show_default=True,
+    help="What a segment is told of what came before: nothing; its last turns; the sentences that "
+    "its questions call for; or an outline of all of it.",
+)
+@click.option(
     "--overlap",
     type=click.IntRange(0),
     default=2,
@@ -32,37 +64,65 @@ from glmprep.options import MAX_LENGTH, Reading, data_options, max_rejects_optio
 @click.option(
     "--context-tokens",
     type=click.IntRange(0),
-    help="At most so many tokens of replay.  [default: a quarter of --max-length]",
+    help="At most so many tokens of context.  [default: a quarter of --max-length]",
 )
 @click.option(
+    "--notes",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The wording of notes (memory, outline), a TOML file.",
+)
+@encoder_option
+@click.option(
     "--on-overflow",
-    type=click.Choice(["split", "quarantine"]),
+    type=click.Choice(["split", "middle", "quarantine"]),
     default="split",
     show_default=True,
-    help="One exchange longer than the limit: cut it at sentence ends, or set it aside.",
+    help="One exchange longer than the limit: cut its answer at sentence ends, and keep the end "
+    "(middle: start and end) of a prompt that leaves no room; or set it aside.",
 )
 @max_rejects_option
 @partial(output_options, fail_on="never")
+@click.pass_context
 def segment(
+    given: click.Context,
     reading: Reading,
     target: Path,
     max_length: int,
+    segmenter: Any,
+    context: Any,
     overlap: int,
     context_tokens: int | None,
+    notes: Path | None,
+    encoder: str,
     on_overflow: Any,
     max_rejects: float,
     output: Output,
 ) -> NoReturn:
     """Split over-long conversations so that each fits, every answer trained exactly once."""
+    from glmprep.contexts.notes import Notes, read_notes
+    from glmprep.cutting import Cutting
     from glmprep.segment import segment as run_segment
-    from glmprep.sized import Limits
+    from glmprep.semantics.loading import load as load_embedder
     from glmprep.views.segment import page, summary
 
+    recalls = context in ("memory", "outline")
+    used = {
+        "overlap": context == "overlap",
+        "notes": recalls,
+        "encoder": recalls or segmenter == "semantic",
+    }
+    _require_use(given, used)
     vocabulary, template = reading.load()
-    limits = Limits(
+    wording = read_notes(notes) if notes else Notes()
+    cutting = Cutting(
         max_length=max_length,
-        overlap=overlap,
-        context_tokens=max_length // 4 if context_tokens is None else context_tokens,
+        segmenter=segmenter,
+        context=context,
+        overlap=overlap if context == "overlap" else 0,
+        context_tokens=_context_tokens(context, context_tokens, max_length),
+        encoder=encoder,
+        on_overflow=on_overflow,
+        notes=wording.as_json() if recalls else {},
     )
     with file_errors(target):
         result = run_segment(
@@ -70,15 +130,28 @@ def segment(
             target,
             family=template,
             tokenizer=vocabulary,
-            limits=limits,
-            on_overflow=on_overflow,
+            cutting=cutting,
+            embedder=load_embedder(encoder, progress=output.progress("texts encoded")),
         )
     output.finish(
         Outcome(
             result=result.as_json(),
             findings=result.findings,
             summary=summary(result, target),
-            page=lambda: page(result, limits, target, output.command, reading.source.paths),
+            page=lambda: page(result, cutting, target, output.command, reading.source.paths),
             failed=result.reject_share > max_rejects,
         )
     )
+
+
+def _require_use(given: click.Context, used: dict[str, bool]) -> None:
+    """Raise UsageError for an option that would change nothing."""
+    for name, is_used in used.items():
+        if not is_used and given.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise UsageError(f"--{name} changes nothing without {NEEDS[name]}")
+
+
+def _context_tokens(context: str, asked: int | None, max_length: int) -> int:
+    if context == "none":
+        return 0
+    return max_length // CONTEXT_SHARE if asked is None else asked

@@ -43,8 +43,9 @@ def exchange_too_long(max_length: int) -> pl.Expr:
     Evidence: exchanges that do not fit in {max_length} tokens, set aside: {count}.
     Why: a question and its answer belong together; where both do not fit, one of them would have
     to be cut.
-    Fix: raise --max-length, or pass --on-overflow split, which cuts long answers and prompts; a
-    tool call is never parted from its result.
+    Fix: raise --max-length, or pass --on-overflow split (or middle), which cuts long answers and
+    shortens prompts and results of tools. Reasoning and tool calls are never cut: an exchange with
+    one that is too long is set aside in any case.
     """
     return tokens > max_length
 
@@ -62,13 +63,15 @@ def header_too_long(max_length: int) -> pl.Expr:
 
 @rule("DL005", Severity.WARNING)
 def prompt_shortened(max_length: int) -> pl.Expr:
-    """A long prompt was cut before its answer.
+    """A long prompt was shortened before its answer.
 
-    Evidence: prompts longer than {max_length} tokens allow: {count}; {dropped_tokens} of their
-    tokens stay out, and the part nearest to the answer was kept.
-    Why: every answer is trained once, with as much of its prompt before it as fits; what the answer
-    rests on may have stood in the part that stays out.
-    Fix: raise --max-length, or pass --on-overflow quarantine to set such exchanges aside.
+    Evidence: prompts and results of tools longer than {max_length} tokens allow: {count};
+    {dropped_tokens} of their tokens stay out.
+    Why: every answer is trained once, with as much of what it answers before it as fits; what the
+    answer rests on may have stood in the part that stays out.
+    Fix: raise --max-length. --on-overflow split keeps the end of a prompt, --on-overflow middle
+    its start and its end, which suits prompts that begin with the instruction; --on-overflow
+    quarantine sets such exchanges aside.
     """
     return tokens > max_length
 

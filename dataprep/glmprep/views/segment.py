@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from glmreport.charts import Series, bars
+import numpy as np
+from glmreport.charts import Series, bars, edges, histogram
 from glmreport.numbers import show_number
 from glmreport.page import (
+    Block,
     Chart,
+    Code,
     Column,
     Fact,
     Page,
@@ -22,12 +25,16 @@ from glmreport.page import (
 from glmreport.text import Text
 
 from glmprep.coverage import Counts
+from glmprep.cutting import Cutting, cutting_path
 from glmprep.pages import finding_views, provenance
-from glmprep.segment import Result, ledger_path, rejects_path
-from glmprep.sized import Limits
+from glmprep.seams import Seam
+from glmprep.segment import Result, ledger_path
+from glmprep.stream import rejects_path
 from glmprep.views import followup
 from glmprep.views.head import fact, level_of_output, subject
 from glmprep.views.terminal import Summary, aligned, counted, number, printing
+
+BINS = 32
 
 
 def summary(result: Result, target: Path) -> Summary:
@@ -35,14 +42,14 @@ def summary(result: Result, target: Path) -> Summary:
     return printing(aligned(_lines(result, target)), result.findings)
 
 
-def page(result: Result, limits: Limits, target: Path, command: str, data: Sequence[str]) -> Page:
+def page(result: Result, cutting: Cutting, target: Path, command: str, data: Sequence[str]) -> Page:
     """The report of splitting `data` into `target`."""
-    shards = followup.bucket_segments(target, command, limits.max_length)
+    shards = followup.bucket_segments(target, command, cutting.max_length)
     return Page(
         kind="glmprep segment",
         title=Text("prep.segment.title"),
         subject=f"{subject(data)} → {target}",
-        verdict=_verdict(result, limits),
+        verdict=_verdict(result, cutting),
         steps=[
             *followup.mend(result.rejections),
             Step(text=Text("prep.next.bucket"), command=shards),
@@ -60,22 +67,23 @@ def page(result: Result, limits: Limits, target: Path, command: str, data: Seque
             ),
             Section(
                 title=Text("prep.segment.section.split"),
-                blocks=[_trained_and_context(result.counts), *_how(result, limits, target)],
+                blocks=[_trained_and_context(result.counts), *_how(result, cutting, target)],
             ),
+            *([_where(result, cutting)] if result.counts.segments else []),
         ],
         findings=finding_views(result.findings),
         provenance=provenance(command, data),
     )
 
 
-def _verdict(result: Result, limits: Limits) -> Verdict:
+def _verdict(result: Result, cutting: Cutting) -> Verdict:
     counts, left_out = result.counts, len(result.rejections)
     return Verdict(
         level=level_of_output(result.reject_share, result.findings),
         headline=Text(
             f"prep.segment.verdict.{'partly' if left_out else 'all'}",
             rejected=left_out,
-            tokens=limits.max_length,
+            tokens=cutting.max_length,
         ),
         detail=Text(
             "prep.segment.detail",
@@ -156,6 +164,7 @@ def _stages(result: Result) -> Table:
             *(counts.turns_out, counts.tokens_out, counts.targets_out),
         ],
         [Text("prep.segment.stage.replayed"), None, None, counts.tokens_replayed, 0],
+        [Text("prep.segment.stage.noted"), None, None, counts.tokens_noted, 0],
     ]
     return Table(
         columns=[
@@ -168,7 +177,7 @@ def _stages(result: Result) -> Table:
         ],
         rows=rows,
         caption=Text("prep.segment.caption.stages"),
-        highlight=len(rows) - 2,
+        highlight=len(rows) - 3,
     )
 
 
@@ -186,17 +195,56 @@ def _trained_and_context(counts: Counts) -> Chart:
     )
 
 
-def _how(result: Result, limits: Limits, target: Path) -> list[Paragraph]:
-    context = Text(
-        "prep.segment.how.replay" if limits.overlap else "prep.segment.how.no_replay",
-        turns=limits.overlap,
-        tokens=limits.context_tokens,
-    )
-    how = [Paragraph(Text("prep.segment.how.weight")), Paragraph(context)]
+def _how(result: Result, cutting: Cutting, target: Path) -> list[Paragraph]:
+    names = {"encoder": cutting.encoder, "file": str(cutting_path(target))}
+    how = [
+        Paragraph(Text("prep.segment.how.weight")),
+        Paragraph(Text(f"prep.segment.segmenter.{cutting.segmenter}", **names)),
+        Paragraph(
+            Text(
+                f"prep.segment.context.{cutting.context}",
+                turns=cutting.overlap,
+                tokens=cutting.context_tokens,
+                **names,
+            )
+        ),
+    ]
     if result.rejections:
         where = str(rejects_path(target))
         how.append(Paragraph(Text("prep.rejects", rows=len(result.rejections), file=where)))
     return how
+
+
+def _where(result: Result, cutting: Cutting) -> Section:
+    """How long the segments are, some places where it was cut, and a note if there is one."""
+    blocks: list[Block] = [_lengths(result.lengths, cutting.max_length)]
+    if result.seams:
+        blocks.append(_seams(result.seams))
+    note = next((seam for seam in result.seams if seam.note), None)
+    if note:
+        blocks += [Paragraph(Text("prep.segment.note_at", where=note.where)), Code(note.note)]
+    return Section(title=Text("prep.segment.section.where"), blocks=blocks)
+
+
+def _lengths(lengths: Sequence[int], limit: int) -> Chart:
+    bounds = edges(max(1, min(*lengths, limit // 2)), limit + 1, BINS)
+    counts, _ = np.histogram(lengths, bounds)
+    return histogram(
+        [Series(Text("prep.fact.segments"), counts.tolist())],
+        bounds,
+        caption=Text("prep.segment.caption.lengths"),
+        x_label=Text("prep.segment.axis.tokens"),
+        y_label=Text("prep.fact.segments"),
+    )
+
+
+def _seams(seams: Sequence[Seam]) -> Table:
+    columns = ("where", "before", "after")
+    return Table(
+        columns=[Column(label=Text(f"prep.segment.column.{name}")) for name in columns],
+        rows=[[seam.where, seam.before, seam.after] for seam in seams],
+        caption=Text("prep.segment.caption.seams"),
+    )
 
 
 def _growth(counts: Counts) -> float:
@@ -224,7 +272,8 @@ def _lines(result: Result, target: Path) -> list[tuple[str, str]]:
         (
             "all tokens",
             f"{number(counts.tokens_in)} in, {number(counts.tokens_out)} out "
-            f"({_growth(counts):+.1%}), {number(counts.tokens_replayed)} replayed",
+            f"({_growth(counts):+.1%}), {number(counts.tokens_replayed)} replayed"
+            + (f", {number(counts.tokens_noted)} in notes" if counts.tokens_noted else ""),
         ),
         (
             "turns",

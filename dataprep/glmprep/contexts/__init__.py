@@ -1,0 +1,1 @@
+"""What a segment is told of what came before it."""

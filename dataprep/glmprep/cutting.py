@@ -1,0 +1,95 @@
+"""How conversations were cut: what `glmprep segment` was asked for, kept beside its output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import orjson
+
+from glmprep.errors import InputError
+from glmprep.sized import Limits
+
+SegmenterName = Literal["greedy", "balanced", "semantic"]
+ContextName = Literal["none", "overlap", "memory", "outline"]
+OnOverflow = Literal["split", "middle", "quarantine"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cutting:
+    """The limit, where segments begin, and what each is told of what came before it.
+
+    `notes` is the wording of notes, empty where none are written.
+    """
+
+    max_length: int
+    segmenter: SegmenterName = "greedy"
+    context: ContextName = "none"
+    overlap: int = 0
+    context_tokens: int = 0
+    encoder: str = "none"
+    on_overflow: OnOverflow = "split"
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> Limits:
+        """How long a segment may be, and how much of what came before it is replayed."""
+        return Limits(
+            max_length=self.max_length, overlap=self.overlap, context_tokens=self.context_tokens
+        )
+
+    @property
+    def recalls(self) -> bool:
+        """Whether segments begin with a note."""
+        return self.context in ("memory", "outline")
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain JSON values."""
+        return asdict(self)
+
+
+def cutting_path(output: Path) -> Path:
+    """Where the settings of an output file are."""
+    return output.with_name(f"{output.name}.cutting.json")
+
+
+def lines(cutting: Cutting) -> bytes:
+    """The settings as they are written beside an output file."""
+    return orjson.dumps(cutting.as_json(), option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def common(files: Sequence[str]) -> Cutting | None:
+    """How files were cut, where each of them was, and all in the same way."""
+    paths = [cutting_path(Path(file)) for file in files]
+    if not paths or not all(path.is_file() for path in paths):
+        return None
+    first, *others = map(read_cutting, paths)
+    return first if all(other == first for other in others) else None
+
+
+def read_cutting(path: Path) -> Cutting:
+    """The settings that `lines` wrote; raises InputError for another file."""
+    try:
+        return from_json(orjson.loads(path.read_bytes()))
+    except ValueError as error:
+        raise InputError(f"{path}: not the settings of glmprep segment") from error
+
+
+def from_json(value: Any) -> Cutting:
+    """The settings that `as_json` gave; raises ValueError for anything else."""
+    known = Cutting.__dataclass_fields__
+    if not isinstance(value, Mapping) or not {"max_length"} <= value.keys() <= known.keys():
+        raise ValueError("not the settings of a segmentation")
+    cutting = Cutting(**value)
+    choices = {
+        "segmenter": SegmenterName,
+        "context": ContextName,
+        "on_overflow": OnOverflow,
+    }
+    numbers = (cutting.max_length, cutting.overlap, cutting.context_tokens)
+    sound = all(getattr(cutting, name) in get_args(kind) for name, kind in choices.items())
+    if not sound or any(type(number) is not int or number < 0 for number in numbers):
+        raise ValueError("not the settings of a segmentation")
+    return cutting

@@ -1,0 +1,48 @@
+"""The list of what was left out of prompts that are too long, so that it can be found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+import orjson
+
+from glmprep.collect import EXAMPLES, Hit
+from glmprep.findings import Example
+from glmprep.rules.lengths import prompt_shortened
+from glmprep.shorten import Shortened
+
+
+class LeftOut:
+    """Writes a line for each gap to `file`; counts the gaps and their tokens."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.count = self.tokens = 0
+        self._file = file
+        self._rows: set[str] = set()
+        self._examples: list[Example] = []
+
+    def take(self, shortened: list[Shortened]) -> int:
+        """Write down what is left out of one conversation, and clear the list; its tokens."""
+        self._file.writelines(orjson.dumps(one.as_json()) + b"\n" for one in shortened)
+        self._examples += [one.example for one in shortened[: EXAMPLES - len(self._examples)]]
+        self._rows.update(one.where for one in shortened)
+        tokens = sum(one.tokens for one in shortened)
+        self.count, self.tokens = self.count + len(shortened), self.tokens + tokens
+        shortened.clear()
+        return tokens
+
+    def hit(self) -> Hit:
+        """All of it, for rule DL005."""
+        return Hit(
+            rule=prompt_shortened,
+            count=self.count,
+            rows=len(self._rows),
+            examples=self._examples,
+            data={"dropped_tokens": self.tokens},
+        )
+
+
+def shortened_path(output: Path) -> Path:
+    """Where it is listed what was left out of the prompts of an output file."""
+    return output.with_name(f"{output.name}.shortened.jsonl")
