@@ -102,20 +102,35 @@ class Planner:
             return [self.before.messages(whole, place, room, own) + own]
         if self.split is None:
             return None
-        known = len(self.split.shortened)
         reserved = self.before.reserve(whole, place, room)
-        head = self.max_length - room - CLOSING + reserved
-        parts = self.split(replace(whole.sized, head=head), exchange)
-        left_out = [one.left_out for one in self.split.shortened[known:]]
-        return parts and [
-            self.before.messages(whole, place, room, part, left_out) + part for part in parts
-        ]
+        parts, left_out = self._split(whole, exchange, room - reserved)
+        if reserved and not left_out and not whole.earlier(place):
+            parts, _ = self._split(whole, exchange, room)  # there is nothing to tell
+        told: dict[tuple[str, ...], tuple[Message, ...]] = {}
+        for part in parts or ():
+            asked = _asked(part)
+            if asked not in told:
+                told[asked] = self.before.messages(whole, place, room, part, left_out)
+        return parts and [told[_asked(part)] + part for part in parts]
+
+    def _split(
+        self, whole: Course, exchange: Exchange, room: int
+    ) -> tuple[list[tuple[Message, ...]] | None, list[Message]]:
+        """An exchange in parts of at most `room` tokens, and what was left out of its prompt."""
+        assert self.split is not None
+        known = len(self.split.shortened)
+        parts = self.split(replace(whole.sized, head=self.max_length - room - CLOSING), exchange)
+        return parts, [one.left_out for one in self.split.shortened[known:]]
 
 
 def _is_note(message: Message, whole: Course) -> bool:
     if message.role != "system":
         return False
     return all(message.content != whole.messages[turn].content for turn in whole.orders)
+
+
+def _asked(messages: Sequence[Message]) -> tuple[str, ...]:
+    return tuple(message.content for message in messages if message.role == "user")
 
 
 def _said(messages: Sequence[Message]) -> str:

@@ -26,6 +26,7 @@ from glmreport.text import Text
 
 from glmprep.coverage import Counts
 from glmprep.cutting import Cutting, cutting_path
+from glmprep.leftout import shortened_path
 from glmprep.pages import finding_views, provenance
 from glmprep.seams import Seam
 from glmprep.segment import Result, ledger_path
@@ -209,6 +210,10 @@ def _how(result: Result, cutting: Cutting, target: Path) -> list[Paragraph]:
             )
         ),
     ]
+    if result.counts.tokens_shortened:
+        listed = str(shortened_path(target))
+        tokens = result.counts.tokens_shortened
+        how.append(Paragraph(Text("prep.segment.how.shortened", tokens=tokens, file=listed)))
     if result.rejections:
         where = str(rejects_path(target))
         how.append(Paragraph(Text("prep.rejects", rows=len(result.rejections), file=where)))
@@ -283,6 +288,9 @@ def _lines(result: Result, target: Path) -> list[tuple[str, str]]:
         ),
         ("ledger", str(ledger_path(target))),
     ]
+    if counts.tokens_shortened:
+        tokens = f"{number(counts.tokens_shortened)} tokens of prompts"
+        lines.append(("shortened", f"{tokens}, listed in {shortened_path(target)}"))
     if result.rejections:
         left_out = counted(len(result.rejections), "row or part of one", "rows or parts of rows")
         lines.append(("left out", f"{left_out}, listed in {rejects_path(target)}"))
