@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import orjson
 
+from glmprep.contexts import notes
 from glmprep.errors import InputError
 from glmprep.sized import Limits
 
@@ -83,6 +84,7 @@ def from_json(value: Any) -> Cutting:
     if not isinstance(value, Mapping) or not {"max_length"} <= value.keys() <= known.keys():
         raise ValueError("not the settings of a segmentation")
     cutting = Cutting(**value)
+    notes.from_json(cutting.notes)
     choices = {
         "segmenter": SegmenterName,
         "context": ContextName,

@@ -59,10 +59,14 @@ def test_settings_come_back_as_they_were_written(tmp_path: Path) -> None:
         {"max_length": 256, "context": "dreams"},
         {"max_length": 256, "colour": "red"},
         {"max_length": 256, "overlap": True},
+        {"max_length": 256, "notes": {"en": {"user": 5}}},
+        {"max_length": 256, "notes": {"en": "Before:"}},
+        {"max_length": 256, "notes": {"xx": {}}},
+        {"max_length": 256, "notes": []},
     ],
 )
 def test_what_is_no_settings_is_refused(value: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not the settings"):
+    with pytest.raises(ValueError, match="not the"):
         from_json(value)
     path = tmp_path / "settings.json"
     path.write_bytes(orjson.dumps(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glmprep.contexts.before import Before, Note, Replay
 from glmprep.contexts.memory import Memory
-from glmprep.contexts.notes import Notes, Wording
+from glmprep.contexts.notes import from_json
 from glmprep.contexts.outline import Outline
 from glmprep.cutting import Cutting
 from glmprep.families import Family
@@ -16,6 +16,7 @@ def load(cutting: Cutting, family: Family, tokenizer: Tokenizer, embedder: Embed
     """What stands before each segment, at training and at inference."""
     if not cutting.recalls:
         return Replay(cutting.limits)
-    notes = Notes(**{language: Wording(**texts) for language, texts in cutting.notes.items()})
     kind = Memory if cutting.context == "memory" else Outline
-    return Note(kind(tokenizer, notes, embedder), cutting.limits, family, tokenizer)
+    return Note(
+        kind(tokenizer, from_json(cutting.notes), embedder), cutting.limits, family, tokenizer
+    )

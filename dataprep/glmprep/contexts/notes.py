@@ -95,6 +95,18 @@ class Notes:
         return hashlib.sha256(orjson.dumps(self.as_json(), option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+def from_json(value: Any) -> Notes:
+    """The wording that `as_json` gave; raises ValueError for anything else."""
+    try:
+        notes = Notes(**{language: Wording(**texts) for language, texts in value.items()})
+    except (AttributeError, TypeError) as error:
+        raise ValueError("not the wording of notes") from error
+    texts = [text for wording in notes.as_json().values() for text in wording.values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("not the wording of notes")
+    return notes
+
+
 def read_notes(path: Path) -> Notes:
     """The wording in a TOML file: tables `zh` and `en` with the fields of `Wording`.
 
