@@ -66,10 +66,13 @@ def measure(name: str, folder: Path, meetings: Iterator[tuple[str, str, str]]) -
     glmprep("merge", merged, "--undo", f"{merged}.merges.jsonl", "-o", back)
     glmprep("convert", data, "-o", plain)
     result: dict[str, Any] = json.loads(found.read_bytes())
-    print(
-        f"\n{name}: {seconds:.0f} s; undone to the byte: {back.read_bytes() == plain.read_bytes()}"
-    )
-    print(json.dumps({key: result[key] for key in ("before", "after", "removed")}, indent=1))
+    tokens = [result[when]["trained"] + result[when]["context"] for when in ("before", "after")]
+    same = back.read_bytes() == plain.read_bytes()
+    print(f"\n{name}: {tokens[0]:,} tokens, {tokens[1]:,} left; {seconds:.0f} s; undone: {same}\n")
+    print("| rule | places | trained tokens | context tokens |\n|---|---|---|---|")
+    for rule, one in sorted(result["rules"].items()):
+        removed = one["removed"]
+        print(f"| {rule} | {one['places']:,} | {removed['trained']:,} | {removed['context']:,} |")
 
 
 if __name__ == "__main__":
