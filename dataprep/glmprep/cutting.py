@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,12 +10,20 @@ from typing import Any, Literal, get_args
 import orjson
 
 from glmprep.contexts import notes
-from glmprep.errors import InputError
+from glmprep.errors import InputError, UsageError
+from glmprep.options import CONTEXT_SHARE, MAX_LENGTH, OVERLAP
 from glmprep.sized import Limits
 
 SegmenterName = Literal["greedy", "balanced", "semantic"]
 ContextName = Literal["none", "overlap", "memory", "outline"]
 OnOverflow = Literal["split", "middle", "quarantine"]
+CONTEXTS: Mapping[str, Sequence[str]] = {
+    "overlap": ("overlap",),
+    "notes": ("memory", "outline"),
+    "encoder": ("memory", "outline"),
+    "context_tokens": ("overlap", "memory", "outline"),
+}
+"""Options that say something only for some contexts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +52,36 @@ class Cutting:
     @property
     def recalls(self) -> bool:
         """Whether segments begin with a note."""
-        return self.context in ("memory", "outline")
+        return self.context in CONTEXTS["notes"]
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
         return asdict(self)
+
+
+def plain(context: ContextName = "overlap", max_length: int = MAX_LENGTH) -> Cutting:
+    """What is done where nothing more is asked for."""
+    return Cutting(
+        max_length=max_length,
+        context=context,
+        overlap=OVERLAP if context == "overlap" else 0,
+        context_tokens=0 if context == "none" else max_length // CONTEXT_SHARE,
+        notes=notes.Notes().as_json() if context in CONTEXTS["notes"] else {},
+    )
+
+
+def require_use(
+    options: Iterable[str], context: ContextName, elsewhere: Mapping[str, str] | None = None
+) -> None:
+    """Raise UsageError for an option that changes nothing with a context.
+
+    `elsewhere` tells of options what else they are of use for.
+    """
+    for name in options:
+        contexts = CONTEXTS.get(name, (context,))
+        if context not in contexts:
+            needed = f"{(elsewhere or {}).get(name, '')}--context {' or '.join(contexts)}"
+            raise UsageError(f"--{name.replace('_', '-')} changes nothing without {needed}")
 
 
 def cutting_path(output: Path) -> Path:

@@ -19,6 +19,8 @@ BEFORE: dict[Role, tuple[Message, ...]] = {
     "tool": (QUESTION, CALL),
 }
 """What stands before a turn of each role in the smallest conversation that has one."""
+BEHIND: dict[Role, tuple[Message, ...]] = {"system": (QUESTION,)}
+"""What stands behind it there."""
 WORD = "x"
 
 
@@ -38,9 +40,13 @@ class Framing:
 
     def around(self, message: Message, lead: str) -> int:
         """Tokens of a turn beside its text and the `lead` that is encoded as one with it."""
-        short = _alone(replace(message, content=WORD))
-        (sized,) = size([short], self._family, self._tokenizer)
-        return sized.turn_tokens[-1] - len(self._tokenizer.encode(lead + WORD))
+        short = self.tokens(replace(message, content=WORD))
+        return short - len(self._tokenizer.encode(lead + WORD))
+
+    def tokens(self, message: Message) -> int:
+        """Tokens of a turn, all that the template puts around its text among them."""
+        (sized,) = size([_alone(message)], self._family, self._tokenizer)
+        return sized.turn_tokens[len(BEFORE[message.role])]
 
     def lead(self, message: Message) -> str | None:
         """What is put before an answer's text and encoded as one with it.
@@ -55,5 +61,5 @@ class Framing:
 
 
 def _alone(message: Message) -> Conversation:
-    messages = (*BEFORE[message.role], message)
+    messages = (*BEFORE[message.role], message, *BEHIND.get(message.role, ()))
     return Conversation(id="", messages=messages, origin=NOWHERE)

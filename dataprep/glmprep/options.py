@@ -29,6 +29,9 @@ FAMILIES = (
     "glm4.7",
 )
 MAX_LENGTH = 8192
+OVERLAP = 2
+CONTEXT_SHARE = 4
+"""Turns that are replayed, and the part of the limit that context takes at most, by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from glmprep.contexts.before import Replay
+from glmprep.cutting import plain
 from glmprep.errors import InputError, UsageError
 from glmprep.exchanges import course
 from glmprep.families import Family
@@ -26,7 +27,7 @@ from glmprep.plan import Planner, Segment
 from glmprep.records import Conversation, Rejection
 from glmprep.remembering import Remembering
 from glmprep.segmenters.greedy import greedy
-from glmprep.sized import CLOSING, Limits, Sized, require_room, size
+from glmprep.sized import CLOSING, Sized, require_room, size
 from glmprep.source import Source
 from glmprep.stream import by_rule
 from glmprep.tokenizer import Tokenizer
@@ -34,9 +35,6 @@ from glmprep.tokenizer import Tokenizer
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
 MOST_LENGTHS = 16
 OURS = "segment"
-OVERLAP = 2
-CONTEXT_SHARE = 4
-"""The defaults of `glmprep segment`: two turns of replay, in at most a quarter of the limit."""
 TELLING = 0.99
 """A length at which a plain cut keeps less than this share is worth a sentence."""
 
@@ -232,8 +230,7 @@ class _Segmented:
     def __init__(self, family: Family, tokenizer: Tokenizer, length: int) -> None:
         self._family = family
         self._tokenizer = tokenizer
-        context = length // CONTEXT_SHARE
-        self._limits = Limits(max_length=length, overlap=OVERLAP, context_tokens=context)
+        self._limits = plain("overlap", length).limits
         self._split = OverflowSplitter(family, tokenizer, self._limits)
         self._plan = Planner(
             max_length=length, segmenter=greedy, before=Replay(self._limits), split=self._split

@@ -17,11 +17,10 @@ from glmprep.contexts.memory import Memory
 from glmprep.contexts.notes import CHINESE, ENGLISH, Kind, Notes, read_notes
 from glmprep.contexts.outline import RECENT, Outline, blocks, in_turn, leading
 from glmprep.contexts.recall import Recall
-from glmprep.contexts.relevance import bm25
 from glmprep.parse import parse
 from glmprep.read import read
 from glmprep.records import Conversation, Message, Role, ToolCall
-from glmprep.semantics.bm25 import BM25
+from glmprep.semantics.bm25 import BM25, bm25
 from glmprep.semantics.lexical import Lexical
 from glmprep.semantics.terms import terms
 from glmprep.tokenizer import Tokenizer, load

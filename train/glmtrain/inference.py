@@ -14,6 +14,7 @@ from glmprep import families
 from glmprep import tokenizer as tokenizers
 from glmprep.contexts import loading as contexts
 from glmprep.contexts.before import Before
+from glmprep.cutting import plain
 from glmprep.errors import UsageError
 from glmprep.families import Family
 from glmprep.semantics import loading as semantics
@@ -64,7 +65,7 @@ def prepare(asked: Asked) -> Inference:
     """Load everything; raises SuiteError (and its kinds) for what does not go together."""
     run = None if asked.adapter is None else trained.read(asked.adapter)
     path = _path(asked.model, run)
-    then = Preparation(cutting=preparation.plain()) if run is None else run.prepared
+    then = Preparation(cutting=plain()) if run is None else run.prepared
     now = preparation.wanted(then, asked.prepared)
     tokenizer = _tokenizer(asked.tokenizer, path, run)
     family = _family(asked, now, tokenizer, run)

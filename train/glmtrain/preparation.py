@@ -7,21 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from glmprep import cutting
-from glmprep.contexts.notes import Notes
-from glmprep.cutting import ContextName, Cutting
-from glmprep.errors import UsageError
+from glmprep.cutting import Cutting
 from glmprep.families import Thinking
-from glmprep.options import MAX_LENGTH
+from glmprep.options import CONTEXT_SHARE
 
-CONTEXT_SHARE, OVERLAP = 4, 2
-"""Context takes such a part of the window, and replays so many turns, as in segmentation."""
-NEEDS = {
-    "overlap": ("overlap",),
-    "notes": ("memory", "outline"),
-    "encoder": ("memory", "outline"),
-    "context_tokens": ("overlap", "memory", "outline"),
-}
-"""Options that say something only for some contexts."""
 UNUSED = ("segmenter", "on_overflow")
 """What says nothing in use: a chat begins segments where the window is full."""
 
@@ -44,7 +33,7 @@ class Preparation:
         now, before = self._options(), then._options()
         names = list(now) if then.segmented else ["family", "thinking", "max_length"]
         if now["context"] != before["context"]:
-            names = [name for name in names if name not in NEEDS]
+            names = [name for name in names if name not in cutting.CONTEXTS]
         for name in (name for name in names if now[name] != before[name]):
             option = f"--{name.replace('_', '-')}"
             if name == "notes":
@@ -57,17 +46,6 @@ class Preparation:
         return {"family": self.family, "thinking": self.thinking, **used}
 
 
-def plain(context: ContextName = "overlap", max_length: int = MAX_LENGTH) -> Cutting:
-    """What is done where nothing more is asked for."""
-    return Cutting(
-        max_length=max_length,
-        context=context,
-        overlap=OVERLAP if context == "overlap" else 0,
-        context_tokens=0 if context == "none" else max_length // CONTEXT_SHARE,
-        notes=Notes().as_json() if context in NEEDS["notes"] else {},
-    )
-
-
 def of_run(record: Mapping[str, Any]) -> Preparation:
     """How the data of a run was prepared, by its record; raises as indexing does for another."""
     config = record["prepared"]
@@ -75,7 +53,9 @@ def of_run(record: Mapping[str, Any]) -> Preparation:
     return Preparation(
         family=record["family"],
         thinking=(config.get("family") or {}).get("thinking", "on"),
-        cutting=cutting.from_json(known) if known else plain(max_length=int(record["max_length"])),
+        cutting=cutting.from_json(known)
+        if known
+        else cutting.plain(max_length=int(record["max_length"])),
         segmented=known is not None,
     )
 
@@ -89,12 +69,9 @@ def wanted(then: Preparation, asked: Mapping[str, Any]) -> Preparation:
     mode = {name: asked.pop(name) for name in ("family", "thinking") if name in asked}
     cut = then.cutting
     context, longest = asked.get("context", cut.context), asked.get("max_length", cut.max_length)
-    for name in asked:
-        if context not in NEEDS.get(name, (context,)):
-            option, needed = name.replace("_", "-"), " or ".join(NEEDS[name])
-            raise UsageError(f"--{option} changes nothing without --context {needed}")
+    cutting.require_use(asked, context)
     if context != cut.context or not then.segmented:
-        cut = plain(context, longest)
+        cut = cutting.plain(context, longest)
     elif longest < cut.max_length:
         cut = replace(cut, context_tokens=min(cut.context_tokens, longest // CONTEXT_SHARE))
     return replace(then, **mode, cutting=replace(cut, **asked))

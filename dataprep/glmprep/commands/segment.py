@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,23 +11,14 @@ import click
 from click.core import ParameterSource
 
 from glmprep.console import Outcome, Output, file_errors, output_options
-from glmprep.errors import UsageError
 from glmprep.options import (
     MAX_LENGTH,
+    OVERLAP,
     Reading,
     data_options,
     encoder_option,
     max_rejects_option,
 )
-
-CONTEXT_SHARE = 4
-"""Context takes so great a part of --max-length at most, unless --context-tokens says how much."""
-NEEDS = {
-    "overlap": "--context overlap",
-    "notes": "--context memory or outline",
-    "encoder": "--segmenter semantic, or --context memory or outline",
-}
-"""Options that say something only beside others."""
 
 
 @click.command()
@@ -57,7 +49,7 @@ NEEDS = {
 @click.option(
     "--overlap",
     type=click.IntRange(0),
-    default=2,
+    default=OVERLAP,
     show_default=True,
     help="Replay at least so many turns before each segment as context, in whole exchanges.",
 )
@@ -99,30 +91,27 @@ def segment(
     output: Output,
 ) -> NoReturn:
     """Split over-long conversations so that each fits, every answer trained exactly once."""
-    from glmprep.contexts.notes import Notes, read_notes
-    from glmprep.cutting import Cutting
+    from glmprep.contexts.notes import read_notes
+    from glmprep.cutting import plain, require_use
     from glmprep.segment import segment as run_segment
     from glmprep.semantics.loading import load as load_embedder
     from glmprep.views.segment import page, summary
 
-    recalls = context in ("memory", "outline")
-    used = {
-        "overlap": context == "overlap",
-        "notes": recalls,
-        "encoder": recalls or segmenter == "semantic",
-    }
-    _require_use(given, used)
+    options = {"overlap": overlap, "context_tokens": context_tokens, "notes": notes}
+    asked: dict[str, Any] = {name: x for name, x in options.items() if _is_given(given, name)}
+    checked = [*asked]
+    if segmenter != "semantic" and _is_given(given, "encoder"):
+        checked.append("encoder")
+    require_use(checked, context, {"encoder": "--segmenter semantic, or "})
     vocabulary, template = reading.load()
-    wording = read_notes(notes) if notes else Notes()
-    cutting = Cutting(
-        max_length=max_length,
+    if notes is not None:
+        asked["notes"] = read_notes(notes).as_json()
+    cutting = replace(
+        plain(context, max_length),
         segmenter=segmenter,
-        context=context,
-        overlap=overlap if context == "overlap" else 0,
-        context_tokens=_context_tokens(context, context_tokens, max_length),
         encoder=encoder,
         on_overflow=on_overflow,
-        notes=wording.as_json() if recalls else {},
+        **asked,
     )
     with file_errors(target):
         result = run_segment(
@@ -144,14 +133,5 @@ def segment(
     )
 
 
-def _require_use(given: click.Context, used: dict[str, bool]) -> None:
-    """Raise UsageError for an option that would change nothing."""
-    for name, is_used in used.items():
-        if not is_used and given.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise UsageError(f"--{name} changes nothing without {NEEDS[name]}")
-
-
-def _context_tokens(context: str, asked: int | None, max_length: int) -> int:
-    if context == "none":
-        return 0
-    return max_length // CONTEXT_SHARE if asked is None else asked
+def _is_given(given: click.Context, name: str) -> bool:
+    return given.get_parameter_source(name) is not ParameterSource.DEFAULT

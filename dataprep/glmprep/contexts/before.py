@@ -10,8 +10,9 @@ from glmprep.contexts.place import placed
 from glmprep.contexts.recall import Recall
 from glmprep.exchanges import Course
 from glmprep.families import Family
-from glmprep.records import Conversation, Message, Origin
-from glmprep.sized import Limits, context, size
+from glmprep.framing import Framing
+from glmprep.records import Message
+from glmprep.sized import Limits, context
 from glmprep.tokenizer import Tokenizer
 
 Messages = tuple[Message, ...]
@@ -84,9 +85,8 @@ class Note:
     ) -> None:
         self._recall = recall
         self._limits = limits
-        self._family = family
-        self._tokenizer = tokenizer
-        self._around = self._measured("x") - len(tokenizer.encode("x"))
+        self._framing = Framing(family, tokenizer)
+        self._around = self._framing.around(Message(role="system"), "")
 
     def reserve(self, course: Course, place: int, room: int) -> int:
         """The tokens that a note may take, its header among them."""
@@ -116,14 +116,8 @@ class Note:
         budget = most - self._around
         while budget > 0:
             note = self._recall.note(earlier, coming, budget)
-            over = self._measured(note) - most if note else 0
+            over = self._framing.tokens(Message(role="system", content=note)) - most if note else 0
             if over <= 0:
                 return note
             budget -= over  # its beginning is encoded as one with the header's line break
         return ""
-
-    def _measured(self, note: str) -> int:
-        messages = (Message(role="system", content=note), Message(role="user", content="?"))
-        whole = Conversation(id="", messages=messages, origin=Origin("", 1))
-        (sized,) = size([whole], self._family, self._tokenizer)
-        return sized.turn_tokens[0]

@@ -8,7 +8,8 @@ import numpy as np
 
 from glmprep.contexts.earlier import Earlier, Int64
 from glmprep.contexts.notes import Kind, Notes, Who, Wording
-from glmprep.contexts.relevance import Float64, scaled
+from glmprep.contexts.relevance import scaled
+from glmprep.semantics.bm25 import Float64
 from glmprep.semantics.lexical import Lexical
 from glmprep.tokenizer import Tokenizer
 

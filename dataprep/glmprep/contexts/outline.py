@@ -9,9 +9,9 @@ import numpy as np
 from glmprep.contexts.choosing import Page, varied
 from glmprep.contexts.earlier import Earlier, Int64
 from glmprep.contexts.notes import Notes
-from glmprep.contexts.relevance import Float64
 from glmprep.contexts.salience import salience
 from glmprep.records import Message
+from glmprep.semantics.bm25 import Float64
 from glmprep.semantics.embedder import Embedder, Float32, unit
 from glmprep.tokenizer import Tokenizer
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from glmprep.contexts.earlier import Earlier, Int64
-from glmprep.semantics.bm25 import K1, B
+from glmprep.contexts.earlier import Earlier
+from glmprep.semantics.bm25 import Float64, bm25
 from glmprep.semantics.embedder import Embedder
-from glmprep.semantics.terms import Terms, rarity, terms
+from glmprep.semantics.terms import terms
 
-Float64 = npt.NDArray[np.float64]
 QUESTION = 2000
 """Characters of a question that are looked at, from its end: there it is asked."""
 QUESTIONS = 16
@@ -56,26 +54,6 @@ class Relevance:
         alike = np.zeros(len(scores))
         alike[chosen] = (vectors[: len(texts)] @ vectors[len(texts) :].T).max(axis=1).clip(0)
         return alike
-
-
-def bm25(found: Terms, document: Int64, query: Terms) -> Float64:
-    """BM25 of documents that are made up of texts, `document` being the one of each text.
-
-    As `semantics.bm25.BM25`, for terms that were told apart before.
-    """
-    count = int(document[-1]) + 1
-    lengths = np.bincount(document[found.text], found.count, count)
-    here = np.flatnonzero(np.isin(found.hashed, query.hashed))
-    key = document[found.text[here]] * query.hashed.size
-    key += np.searchsorted(query.hashed, found.hashed[here])
-    keys, entry = np.unique(key, return_inverse=True)
-    times = np.bincount(entry, found.count[here], len(keys))
-    at, term = keys // query.hashed.size, keys % query.hashed.size
-    held = K1 * (1 - B + B * lengths[at] / max(1.0, lengths.mean()))
-    frequency = np.bincount(term, minlength=query.hashed.size)
-    weight = rarity(count, frequency)[term] * query.count[term]
-    scores = np.bincount(at, weight * times * (K1 + 1) / (times + held), count)
-    return scores.astype(np.float64)
 
 
 def wordiness(earlier: Earlier) -> Float64:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from glmprep.contexts.earlier import Earlier, Int64
-from glmprep.contexts.relevance import Float64, wordiness
+from glmprep.contexts.relevance import wordiness
+from glmprep.semantics.bm25 import Float64
 from glmprep.semantics.terms import rarity
 
 OPENING = 0.15
