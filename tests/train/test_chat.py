@@ -447,6 +447,20 @@ def copied(run, folder, record):
     return folder
 
 
+def test_an_encoder_that_only_chose_the_cuts_is_not_asked_for(pipe, adapter, tmp_path):
+    record = json.loads((adapter / "run.json").read_text())
+    cut = record["prepared"]["cutting"] | {"segmenter": "semantic", "encoder": "not there"}
+    replayed = cut | {"context": "overlap", "notes": {}}
+    for cutting, answers in ((replayed, True), (cut, False)):
+        change = {"prepared": {**record["prepared"], "cutting": cutting}}
+        copy = copied(adapter, tmp_path / cutting["context"], {**record, **change})
+        if answers:
+            assert pipe("Hi\n", "--adapter", copy, "--max-new-tokens", "2")[0] == 0
+        else:
+            with pytest.raises(UsageError, match="encoder 'not there': neither"):
+                pipe("Hi\n", "--adapter", copy)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -75,7 +75,9 @@ def prepare(asked: Asked) -> Inference:
     if most is None:
         most = min(MAX_NEW_TOKENS, cutting.max_length // ANSWER_SHARE)
     window = Window(max_length=cutting.max_length, max_new_tokens=most)
-    before = contexts.load(cutting, family, tokenizer, semantics.load(cutting.encoder))
+    # An encoder that only chose where the training data was cut is not needed here.
+    embedder = semantics.load(cutting.encoder if cutting.recalls else "none")
+    before = contexts.load(cutting, family, tokenizer, embedder)
     with model.quiet_libraries():
         causal, precision = trained.load(path, run, asked.dtype)
     _require_places(causal, tokenizer, window)
