@@ -1,5 +1,6 @@
 # make demo: set up, then the main job on real samples, ending with an adapter and reports.
 # make test: set up, then lint, types, layers and all tests.
+# make bench-peers, bench-growth: side by side with other trainers' preparation; how cost grows.
 # make fuzz: the property tests again and again, with examples that were never tried.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ JOBS   ?= 2
 ROUNDS ?= 10
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: setup demo test fuzz lint docs clean
+.PHONY: setup demo test fuzz lint docs bench-peers bench-growth clean
 
 setup: $(VENV)/.ready
 
@@ -18,7 +19,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[train,gx,semantic,dev]'
+	$(PIP) --editable '.[train,gx,semantic,ray,dev]'
 	touch $@
 
 demo: setup
@@ -31,13 +32,20 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n $(JOBS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 # New random examples for the property tests, ROUNDS times over.
 fuzz: setup
 	for round in $$(seq $(ROUNDS)); do \
 	  $(BIN)/pytest -n $(JOBS) -q --hypothesis-profile=fuzz -m hypothesis || exit 1; \
 	done
+
+bench-peers: setup
+	bash bench/peers.sh
+	$(BIN)/python bench/compare.py --repeats 3
+
+bench-growth: setup
+	$(BIN)/python bench/growth.py
 
 docs: setup
 	$(BIN)/python docs/make_rules.py

@@ -1,122 +1,230 @@
-"""One pass over the data that settles each row: rejected, set aside by a rule, or kept.
+"""Settles each row that was read: rejected, set aside by a rule, or kept; and keeps the ledger.
 
-`glmprep bucket` writes what is kept; `glmprep verify` makes the same pass again to compare.
+`glmprep bucket` writes what is kept; `glmprep verify` settles the data again to compare.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import get_args
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from glmprep.entries import COMMON, DIGEST_BYTES, REJECTED, Entries, digests, places
-from glmprep.families import Family
-from glmprep.families.piece import NO_TURN
-from glmprep.intake import Batch, Intake
-from glmprep.labels import TokenBatch, open_ends, tokenize
-from glmprep.ledger import NUMBERS, UNTRAINED, Ledger, Sums, Turns
-from glmprep.records import Conversation, Rejection, Untrained
+from glmprep.entries import COMMON, DIGEST_BYTES, REJECTED, names
+from glmprep.errors import InputError
+from glmprep.ledger import NUMBERS, Ledger, Sums, Turns
+from glmprep.records import Origin, Rejection
 from glmprep.rules.lengths import no_labels, too_long
-from glmprep.tokenizer import Tokenizer
+from glmprep.seen import Moved, Seen
+from glmprep.store import Store
+from glmprep.units import Unit, facts, read_rows
 
 WRITTEN, SET_ASIDE = "written", "set_aside"
-REASONS: tuple[Untrained, ...] = get_args(Untrained)
 COLUMNS = pa.schema(
     [*((name, pa.int32()) for name in NUMBERS), ("digest", pa.binary(DIGEST_BYTES))]
 )
 """What a line tells of its row: the ledger's numbers, and the digest of its ids and mask."""
 SCHEMA = pa.schema([*COMMON, *COLUMNS, ("shard_row", pa.int64()), ("segment", pa.int32())])
 """The lines in a shard folder, which also tell the row of the shards and the segment in it."""
+KEPT, TOO_LONG, NO_LABELS = range(3)
+RULES = {TOO_LONG: too_long.id, NO_LABELS: no_labels.id}
+"""How a row is settled, and the rule by which it is set aside."""
+REJECTED_SCHEMA = {
+    "line": pl.Int64,
+    "row": pl.Int32,
+    "conversation": pl.String,
+    "outcome": pl.String,
+    "rule": pl.String,
+}
+REASON_COLUMNS = ("line", "conversation", "tokens", "supervised")
 
+Bool = npt.NDArray[np.bool_]
+Int8 = npt.NDArray[np.int8]
+Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
-Numbers = dict[str, Int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Rows that are kept, in columns, in the order in which they were read.
+
+    Row r is the `lengths[r]` tokens (int32) that lie as a record of `records[r]` bytes at
+    `starts[r]` in the unit `units[unit[r]]`.
+    """
+
+    units: Sequence[str]
+    unit: Int32
+    lengths: Int32
+    records: Int32
+    starts: Int64
 
 
 class Accounts:
-    """Tokenizes the rows of an intake and keeps the ledger of them, in lines and in sums.
+    """The units of a run and what becomes of their rows, with some ten bytes for each.
 
-    Rows longer than `max_length` tokens and rows without a target are set aside. `ledger` and
-    `entries` are complete when `batches` has come to its end.
+    Rows longer than `max_length` tokens and rows without a target are set aside. `seen` and
+    `ledger` hold what was added. `files` are the input files as the origins of rows name them,
+    `paths` what named these; `store` is where the units are; `notes`
+    are the tokenizer's, each once.
     """
 
     def __init__(
-        self, intake: Intake, *, family: Family, tokenizer: Tokenizer, max_length: int
+        self, store: Store, files: Sequence[str], paths: Sequence[str], *, max_length: int
     ) -> None:
         self.ledger = Ledger()
-        self.entries = Entries(intake.files, COLUMNS)
-        self._intake = intake
-        self._family = family
-        self._tokenizer = tokenizer
+        self.seen = Seen(paths)
+        self.notes: dict[str, None] = {}
+        self.files = files
+        self.store = store
         self._max_length = max_length
+        self._parts: list[_Part] = []
 
-    def batches(self) -> Iterator[tuple[TokenBatch, Int64]]:
-        """The tokens of each batch, and which of its rows are kept."""
-        for batch in self._intake.batches():
-            if batch.rows:
-                yield self._settle(batch)
-        self._close()
-
-    def _settle(self, batch: Batch) -> tuple[TokenBatch, Int64]:
-        tokens = tokenize(batch.rows, self._family, self._tokenizer)
-        long, bare = tokens.lengths > self._max_length, tokens.supervised == 0
-        kept = np.flatnonzero(~long & ~bare)
-        rule = [
-            too_long.id if is_long else no_labels.id if is_bare else None
-            for is_long, is_bare in zip(long.tolist(), bare.tolist(), strict=True)
-        ]
-        numbers = measure(batch.rows, tokens)
-        self.entries.add(
-            batch.rows,
-            place=places(batch.row_of),
-            outcome=[SET_ASIDE if left_out else WRITTEN for left_out in rule],
-            rule=rule,
-            digest=digests(tokens.ids, tokens.mask, tokens.offsets),
-            **numbers,
-        )
-        ledger = self.ledger
-        ledger.sound += _turns(batch.conversations)
-        ledger.tokenized += _sums(numbers, np.arange(len(rule)))
-        ledger.written += _sums(numbers, kept)
-        ends = open_ends(tokens.ids, tokens.mask, tokens.offsets, self._family.stops)
-        ledger.open_ends += int(ends[kept].sum())
-        for name, chosen in ((too_long.id, long), (no_labels.id, bare & ~long)):
-            self._set_aside(name, np.flatnonzero(chosen), batch.rows, numbers)
-        return tokens, kept
-
-    def _set_aside(
-        self, rule: str, chosen: Int64, rows: Sequence[Conversation], numbers: Numbers
-    ) -> None:
-        if not len(chosen):
-            return
-        before = self.ledger.set_aside.get(rule, Sums())
-        self.ledger.set_aside[rule] = before + _sums(numbers, chosen)
-        for row in chosen.tolist():
-            tokens, supervised = numbers["tokens"][row], numbers["supervised"][row]
-            self._intake.reject(
-                Rejection(
-                    rule=rule,
-                    reason=f"{tokens} tokens, {supervised} of them trained",
-                    origin=rows[row].origin,
-                    conversation=rows[row].id,
-                )
+    def add(self, unit: Unit, before: int = 0) -> None:
+        """Take in the next unit, whose lines stand behind so many more."""
+        path = self.files[unit.place]
+        seen = Seen.from_json(self.seen.paths, unit.seen, path=path, before=before)
+        lengths, supervised = unit.numbers["tokens"], unit.numbers["supervised"]
+        settled = np.full(len(lengths), KEPT, np.int8)
+        settled[supervised == 0] = NO_LABELS
+        settled[lengths > self._max_length] = TOO_LONG
+        self._parts.append(
+            _Part(
+                name=unit.name,
+                place=unit.place,
+                before=before,
+                settled=settled,
+                lengths=lengths,
+                records=unit.records,
+                rejected=tuple(seen.rejections),
             )
+        )
+        self.seen.add(seen)
+        self.notes.update(dict.fromkeys(unit.notes))
+        self._add_up(unit, seen, settled)
+        if settled.any():
+            self._set_aside(self._parts[-1])
 
-    def _close(self) -> None:
-        """Enter the rows that the intake itself rejected."""
-        set_aside = self.ledger.set_aside
-        rejected = [one for one in self._intake.rejections if one.rule not in set_aside]
-        self.entries.reject(rejected)
-        self.ledger.read = self._intake.rows
-        self.ledger.repaired = dict(self._intake.mending.by_rule())
-        self.ledger.rejected_turns = self._intake.messages - self.ledger.sound.turns
-        for one in sorted(rejected, key=lambda one: one.rule):
-            self.ledger.rejected[one.rule] = self.ledger.rejected.get(one.rule, 0) + 1
-        unbalanced = self.ledger.differences()
-        assert not unbalanced, f"the ledger does not balance: {unbalanced}"
+    def kept(self) -> Kept:
+        """The rows that are kept."""
+        chosen = [part.settled == KEPT for part in self._parts]
+        starts = [np.cumsum(part.records, dtype=np.int64) - part.records for part in self._parts]
+        return Kept(
+            units=[part.name for part in self._parts],
+            unit=np.repeat(
+                np.arange(len(chosen), dtype=np.int32), [int(rows.sum()) for rows in chosen]
+            ),
+            lengths=_joined(np.int32, [p.lengths for p in self._parts], chosen),
+            records=_joined(np.int32, [p.records for p in self._parts], chosen),
+            starts=_joined(np.int64, starts, chosen),
+        )
+
+    def lines(
+        self, shard_row: Int64 | None = None, segment: Int64 | None = None
+    ) -> Iterator[pa.Table]:
+        """The ledger's lines, a unit at a time, in the order of files, lines and rows.
+
+        `shard_row` and `segment` are the place of each row that is kept, in their order.
+        """
+        first = 0
+        for part in self._parts:
+            after = first + int((part.settled == KEPT).sum())
+            yield self._lines(
+                part,
+                None if shard_row is None else shard_row[first:after],
+                None if segment is None else segment[first:after],
+            )
+            first = after
+
+    def mended(self) -> Iterator[bytes]:
+        """The ledger of repairs, a unit at a time."""
+        for part in self._parts:
+            known = facts(self._table(part))
+            path = self.files[part.place]
+            moved = Moved(known["seen"]["path"], path, part.before)
+            yield moved.lines(known["mended"].encode())
+
+    def _rows(self, part: _Part) -> pl.DataFrame:
+        rows = pl.from_arrow(self._table(part))
+        assert isinstance(rows, pl.DataFrame)
+        return rows
+
+    def _table(self, part: _Part) -> pa.Table:
+        table = read_rows(self.store, part.name, tokens=False)
+        if table is None:
+            raise InputError(f"the unit {part.name} was removed or changed during the run")
+        return table
+
+    def _add_up(self, unit: Unit, seen: Seen, settled: Int8) -> None:
+        ledger, numbers = self.ledger, unit.numbers
+        ledger.read += seen.rows
+        ledger.sound += unit.sound
+        ledger.rejected_turns += seen.messages - unit.sound.turns
+        for repair, rows in sorted(seen.repaired.items()):
+            ledger.repaired[repair] = ledger.repaired.get(repair, 0) + rows
+        for one in seen.rejections:
+            ledger.rejected[one.rule] = ledger.rejected.get(one.rule, 0) + 1
+        ledger.tokenized += _sums(numbers, np.ones(len(settled), np.bool_))
+        ledger.written += _sums(numbers, settled == KEPT)
+        ledger.open_ends += int(unit.open_ends[settled == KEPT].sum())
+        for code, rule in RULES.items():
+            if (settled == code).any():
+                before = ledger.set_aside.get(rule, Sums())
+                ledger.set_aside[rule] = before + _sums(numbers, settled == code)
+
+    def _set_aside(self, part: _Part) -> None:
+        """Reject the rows of a unit that are not kept, those that are too long first."""
+        rows = self._rows(part).select(REASON_COLUMNS).with_columns(settled=part.settled)
+        for code, rule in RULES.items():
+            for line, name, tokens, supervised, _ in rows.filter(settled=code).rows():
+                self.seen.reject(
+                    Rejection(
+                        rule=rule,
+                        reason=f"{tokens} tokens, {supervised} of them trained",
+                        origin=Origin(self.files[part.place], line + part.before),
+                        conversation=name,
+                    )
+                )
+
+    def _lines(self, part: _Part, shard_row: Int64 | None, segment: Int64 | None) -> pa.Table:
+        kept = part.settled == KEPT
+        settled = pl.Series(part.settled)
+        rows = self._rows(part).with_columns(
+            pl.col("line") + part.before,
+            outcome=settled.replace_strict({KEPT: WRITTEN}, default=SET_ASIDE),
+            rule=settled.replace_strict(RULES, default=None, return_dtype=pl.String),
+            shard_row=_placed(shard_row, kept),
+            segment=_placed(segment, kept),
+        )
+        rejected = pl.DataFrame(
+            [(one.origin.line, 0, one.conversation, REJECTED, one.rule) for one in part.rejected],
+            schema=REJECTED_SCHEMA,
+            orient="row",
+        )
+        both = pl.concat([rows, rejected], how="diagonal_relaxed").sort("line", "row")
+        whole = both.with_columns(
+            file_index=pl.lit(part.place), file=pl.lit(names(self.files)[part.place])
+        )
+        return whole.select(SCHEMA.names).to_arrow().cast(SCHEMA)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """What is kept of a unit, which stands behind `before` lines.
+
+    For each row: how it is settled, its tokens, and the bytes of its record.
+    """
+
+    name: str
+    place: int
+    before: int
+    settled: Int8
+    lengths: Int32
+    records: Int32
+    rejected: Sequence[Rejection]
 
 
 def added_up(lines: pl.DataFrame) -> Ledger:
@@ -138,60 +246,25 @@ def added_up(lines: pl.DataFrame) -> Ledger:
     )
 
 
-def measure(rows: Sequence[Conversation], tokens: TokenBatch) -> Numbers:
-    """For each row the ledger's numbers.
-
-    The untrained tokens are those of the assistant's turns, headers included, that are no target.
-    """
-    counts = np.fromiter((len(row.messages) for row in rows), np.int64, len(rows))
-    reason = np.fromiter(
-        (
-            _REASON[m.untrained] if m.role == "assistant" else -1
-            for row in rows
-            for m in row.messages
-        ),
-        np.int8,
-        int(counts.sum()),
-    )
-    row_of = np.repeat(np.arange(len(rows)), counts)
-    return {
-        "turns": counts,
-        "trained_turns": np.bincount(row_of, reason == 0, len(rows)).astype(np.int64),
-        "tokens": tokens.lengths,
-        "supervised": tokens.supervised,
-        **_untrained(tokens, reason, np.cumsum(counts) - counts),
-    }
-
-
-_REASON: dict[Untrained | None, int] = {None: 0} | {name: n for n, name in enumerate(REASONS, 1)}
-
-
-def _untrained(tokens: TokenBatch, reason: npt.NDArray[np.int8], first: Int64) -> Numbers:
-    """For each row and reason the tokens of untrained turns; `first` is each row's first turn."""
-    of_turn = np.flatnonzero(tokens.turn != NO_TURN)
-    why = reason[first[tokens.row[of_turn]] + tokens.turn[of_turn]]
-    before = np.concatenate(([0], np.cumsum(tokens.mask, dtype=np.int64)))
-    start, end = tokens.start[of_turn], tokens.end[of_turn]
-    amount = end - start - (before[end] - before[start])
-    row, count = tokens.row[of_turn], len(tokens.lengths)
-    return {
-        f"{UNTRAINED}{name}": np.bincount(
-            row[why == code], amount[why == code], minlength=count
-        ).astype(np.int64)
-        for code, name in enumerate(REASONS, 1)
-    }
-
-
-def _turns(conversations: Sequence[Conversation]) -> Turns:
-    messages = [message for one in conversations for message in one.messages]
-    trained = sum(m.role == "assistant" and m.untrained is None for m in messages)
-    return Turns(rows=len(conversations), turns=len(messages), trained_turns=trained)
-
-
 def _added(lines: pl.DataFrame) -> Sums:
     return Sums(rows=lines.height, **{name: int(lines[name].sum()) for name in NUMBERS})
 
 
-def _sums(numbers: Numbers, chosen: Int64) -> Sums:
-    sums = {name: int(column[chosen].sum()) for name, column in numbers.items()}
-    return Sums(rows=len(chosen), **sums)
+def _sums(numbers: Mapping[str, Int32], chosen: Bool) -> Sums:
+    sums = {name: int(column[chosen].sum(dtype=np.int64)) for name, column in numbers.items()}
+    return Sums(rows=int(chosen.sum()), **sums)
+
+
+def _joined(kind: Any, columns: Sequence[npt.NDArray[Any]], chosen: Sequence[Bool]) -> Any:
+    """The chosen rows of all columns as one."""
+    parts = [column[rows] for column, rows in zip(columns, chosen, strict=True)]
+    return np.concatenate([np.zeros(0, kind), *parts])
+
+
+def _placed(places: Int64 | None, kept: Bool) -> pl.Series:
+    """The places of rows that are kept as a column of all rows, null for the others."""
+    column = np.zeros(len(kept), np.int64)
+    if places is None:
+        return pl.Series([None] * len(kept), dtype=pl.Int64)
+    column[kept] = places
+    return pl.select(pl.when(pl.Series(kept)).then(pl.Series(column))).to_series()

@@ -17,10 +17,10 @@ from glmprep.labels import tokenize
 from glmprep.lengths import Cut, Group, Lengths, percentiles
 from glmprep.records import Rejection, Role
 from glmprep.rowchecks import RowChecks
+from glmprep.seen import by_rule
 from glmprep.sets import held_out
 from glmprep.sized import require_room
 from glmprep.source import Source
-from glmprep.stream import by_rule
 from glmprep.tokenizer import Tokenizer
 
 LIMITS = (512, 1024, 2048, 4096, 8192, 16384, 32768)

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from glmprep import arrange, cutting
-from glmprep.accounts import WRITTEN, Accounts
-from glmprep.entries import names
+from glmprep import arrange, cutting, entries, read
+from glmprep.accounts import Accounts
+from glmprep.blocks import blocks
+from glmprep.edges import Lengths
+from glmprep.efficiency import Efficiency, efficiency
+from glmprep.engines import Engine
+from glmprep.engines.local import Serial
 from glmprep.errors import InputError, UsageError
-from glmprep.families import Family
-from glmprep.files import write_atomically
 from glmprep.findings import Finding
-from glmprep.intake import Intake
+from glmprep.gather import Gather, shard_files
 from glmprep.labels import ranges
 from glmprep.ledger import Ledger
 from glmprep.mending import REPAIRS
+from glmprep.order import Kind, Order
 from glmprep.read import REJECTS
 from glmprep.records import Rejection
-from glmprep.shards import MANIFEST, Manifest, Rows, ShardWriter
+from glmprep.seen import reject_lines
+from glmprep.shards import PASSING, Manifest, ShardWriter
 from glmprep.sized import require_room
 from glmprep.source import Source
-from glmprep.spool import Spool
-from glmprep.stream import reject_lines
-from glmprep.tokenizer import Tokenizer, describe
+from glmprep.store import Store
+from glmprep.tokenizer import describe
+from glmprep.tokenizing import Tokenizing
+from glmprep.units import Tokenize, stamp
 
 Layout = Literal["buckets", "packed"]
-TOKENS_PER_FILE = 4 << 20
 Int64 = npt.NDArray[np.int64]
 
 
@@ -46,9 +46,12 @@ class Config:
     max_length: int = 8192
     tokens_per_batch: int = 0
     buckets: int = 8
+    order: Kind = "shuffled"
+    mixing: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
+        Order(kind=self.order, mixing=self.mixing)
         if self.buckets < 1:
             raise UsageError(f"--buckets {self.buckets}: at least 1")
         if 0 < self.tokens_per_batch < self.max_length:
@@ -71,7 +74,8 @@ class Result:
     ledger: Ledger
     rejections: Sequence[Rejection]
     findings: Sequence[Finding]
-    padding: float
+    efficiency: Efficiency
+    notes: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The sums as plain JSON values."""
@@ -82,9 +86,10 @@ class Result:
             "conversations": self.ledger.written.rows,
             "tokens": self.ledger.written.tokens,
             "supervised_tokens": self.ledger.written.supervised,
-            "padding": self.padding,
+            **self.efficiency.as_json(),
             "buckets": list(manifest.buckets),
             "ledger": self.ledger.as_json(),
+            "notes": list(self.notes),
             "files": list(manifest.files),
         }
 
@@ -101,43 +106,75 @@ class Result:
 
 def bucket(
     source: Source,
-    output: Path,
+    output: Store,
     *,
-    family: Family,
-    tokenizer: Tokenizer,
+    tokenizing: Tokenizing,
     config: Config,
-    family_settings: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
     overwrite: bool = False,
 ) -> Result:
-    """Write shards of all sound conversations of `source` into the folder `output`.
+    """Write shards of all sound conversations of `source` into the store `output`.
 
-    `family_settings` say how the family was asked for (see `reread.family_settings`).
-    Raises InputError when no conversation is left, UsageError for a limit that nothing fits in.
+    `engine` runs the work, in this process for None. Raises InputError when no conversation is
+    left, UsageError for a limit that nothing fits in and where another run writes.
     """
-    require_room(config.max_length, family)
-    intake = Intake(source, family=family, special_tokens=list(tokenizer.added))
-    cut = cutting.common(intake.files)
-    accounts = Accounts(intake, family=family, tokenizer=tokenizer, max_length=config.max_length)
-    writer = ShardWriter(output, overwrite=overwrite)
-    with Spool(output) as spool:
-        for tokens, kept in accounts.batches():
-            spool.append(tokens, kept)
-        rejects = reject_lines(intake.rejections)
-        lengths = spool.close()
-        if not len(lengths):
-            if not (output / MANIFEST).exists():  # else the list there belongs to earlier shards
-                write_atomically(output / REJECTS, rejects)
-            raise InputError(intake.nothing_left(max_length=config.max_length))
-        plan = arrange_rows(lengths, config)
-        lines = accounts.entries.table()
-        for rows in _gathered(spool, plan, lengths, _written_ids(lines)):
-            writer.write(rows)
-    writer.write_ledger(_placed(lines, plan))
-    write_atomically(output / REJECTS, rejects)
-    if source.repair:
-        write_atomically(output / REPAIRS, intake.mending.ledger())
-    padded = int(plan.bucket.sum())
-    manifest = writer.finish(
+    require_room(config.max_length, tokenizing.load()[1])
+    files = read.files(source.paths)
+    names = [file.path for file in files]
+    cut = cutting.common(names)
+    engine = engine or Serial()
+    with output.locked():
+        writer = ShardWriter(output, overwrite=overwrite)
+        output.delete(PASSING)  # of a run that was killed
+        units = output.below(PASSING)
+        try:
+            accounts = Accounts(units, names, source.paths, max_length=config.max_length)
+            work = Tokenize(
+                source=source, tokenizing=tokenizing, store=units, stamp=stamp(source, tokenizing)
+            )
+            for unit in engine.map(work, blocks(files)):
+                accounts.add(unit)
+            return write_shards(
+                accounts,
+                writer,
+                engine=engine,
+                tokenizing=tokenizing,
+                config=config,
+                settings={**source.settings(), "cutting": cut.as_json() if cut else None},
+            )
+        finally:
+            output.delete(PASSING)
+
+
+def write_shards(
+    accounts: Accounts,
+    writer: ShardWriter,
+    *,
+    engine: Engine,
+    tokenizing: Tokenizing,
+    config: Config,
+    settings: Mapping[str, Any],
+) -> Result:
+    """Arrange and write what `accounts` keep; `settings` say how it was read, for the manifest.
+
+    Raises InputError when no conversation is left.
+    """
+    tokenizer, family = tokenizing.load()
+    accounts.ledger.require_balance()
+    rejects = [reject_lines(accounts.seen.rejections)]
+    kept = accounts.kept()
+    if not len(kept.lengths):
+        if not writer.is_complete:  # else the list there belongs to earlier shards
+            writer.store.write(REJECTS, rejects)
+        raise InputError(accounts.seen.nothing_left(max_length=config.max_length))
+    plan = arrange_rows(kept.lengths, config)
+    writer.begin()
+    written = list(engine.map(Gather(accounts.store, writer.store), shard_files(plan, kept)))
+    ledger_file = writer.write_ledger(accounts.lines(*_places(plan)))
+    writer.store.write(REJECTS, rejects)
+    if settings["repair"]:
+        writer.store.write(REPAIRS, accounts.mended())
+    manifest = Manifest(
         tokenizer=describe(tokenizer),
         family=family.name,
         layout=config.layout,
@@ -147,82 +184,59 @@ def bucket(
         pad_id=family.pad_id,
         stop_ids=sorted(family.stops),
         added_tokens=[],
-        buckets=_bucket_sizes(plan),
+        buckets=_bucket_sizes(plan, kept.lengths),
         seed=config.seed,
-        config={
-            **asdict(config),
-            **source.settings(),
-            "family": family_settings,
-            "cutting": cut.as_json() if cut else None,
-        },
-        inputs=names(intake.files),
+        config={**asdict(config), **settings, "family": tokenizing.settings()},
+        inputs=entries.names(accounts.files),
         ledger=accounts.ledger.as_json(),
+        files=written,
+        ledger_file=ledger_file,
     )
+    writer.finish(manifest)
     return Result(
         manifest=manifest,
         ledger=accounts.ledger,
-        rejections=intake.rejections,
-        findings=intake.findings(max_length=config.max_length),
-        padding=1 - int(lengths.sum()) / padded,
+        rejections=accounts.seen.rejections,
+        findings=accounts.seen.findings(max_length=config.max_length),
+        efficiency=efficiency(
+            plan,
+            kept.lengths,
+            supervised=accounts.ledger.written.supervised,
+            replayed=accounts.ledger.written.untrained_context,
+        ),
+        notes=[*accounts.notes],
     )
 
 
-def arrange_rows(lengths: Int64, config: Config) -> arrange.Plan:
+def arrange_rows(lengths: Lengths, config: Config) -> arrange.Plan:
     """The plan of the rows that the configuration asks for."""
     if config.layout == "packed":
         return arrange.packed(lengths, capacity=config.max_length, seed=config.seed)
     return arrange.bucketed(
-        lengths, buckets=config.buckets, max_length=config.max_length, seed=config.seed
+        lengths,
+        buckets=config.buckets,
+        max_length=config.max_length,
+        seed=config.seed,
+        tokens=config.batch_tokens,
+        order=Order(kind=config.order, mixing=config.mixing),
     )
 
 
-def _written_ids(lines: pa.Table) -> pa.Array:
-    """The ids of the conversations in the spool, in its order."""
-    written = pc.equal(lines.column("outcome"), WRITTEN)
-    return lines.column("conversation").filter(written).combine_chunks()
-
-
-def _placed(lines: pa.Table, plan: arrange.Plan) -> pa.Table:
-    """The ledger's lines with the place of each conversation that was written."""
-    written = pc.equal(lines.column("outcome"), WRITTEN).to_numpy()
+def _places(plan: arrange.Plan) -> tuple[Int64, Int64]:
+    """For each conversation of a plan the row that holds it, and which one in the row it is."""
     sizes = np.diff(plan.offsets)
-    places = {
-        "shard_row": np.repeat(np.arange(len(plan)), sizes),
-        "segment": ranges(np.zeros_like(sizes), sizes),
-    }
-    for name, place in places.items():
-        column = np.zeros(len(lines), np.int64)
-        column[np.flatnonzero(written)[plan.members]] = place
-        lines = lines.append_column(name, pa.array(column, mask=~written))
-    return lines
+    shard_row, segment = np.empty((2, len(plan.members)), np.int64)
+    shard_row[plan.members] = np.repeat(np.arange(len(plan)), sizes)
+    segment[plan.members] = ranges(np.zeros_like(sizes), sizes)
+    return shard_row, segment
 
 
-def _gathered(spool: Spool, plan: arrange.Plan, lengths: Int64, ids: pa.Array) -> Iterator[Rows]:
-    """The planned rows, a file's worth at a time."""
-    row_tokens = np.add.reduceat(lengths[plan.members], plan.offsets[:-1])
-    file_of = (np.cumsum(row_tokens) - row_tokens) // TOKENS_PER_FILE
-    for file in np.unique(file_of):
-        chosen = np.flatnonzero(file_of == file)
-        first, last = chosen[0], chosen[-1] + 1
-        bounds = plan.offsets[first : last + 1]
-        members = plan.members[bounds[0] : bounds[-1]]
-        sizes = lengths[members]
-        input_ids, loss_mask = spool.gather(members)
-        inner = ranges(np.zeros(last - first, np.int64), np.diff(bounds))
-        names = ids.take(pa.array(members)).to_pylist()
-        yield Rows(
-            input_ids=input_ids,
-            loss_mask=loss_mask,
-            position_ids=ranges(np.zeros_like(sizes), sizes).astype(np.int32),
-            segment_ids=np.repeat(inner, sizes).astype(np.int32),
-            offsets=np.concatenate(([0], np.cumsum(row_tokens[first:last]))),
-            bucket=plan.bucket[first:last].astype(np.int32),
-            conversation_ids=[names[a:b] for a, b in pairwise((bounds - bounds[0]).tolist())],
-        )
-
-
-def _bucket_sizes(plan: arrange.Plan) -> list[dict[str, int]]:
-    edges, counts = np.unique(plan.bucket, return_counts=True)
+def _bucket_sizes(plan: arrange.Plan, lengths: Lengths) -> list[dict[str, int]]:
+    """For each padded length its rows, and their tokens without padding."""
+    edges, bucket = np.unique(plan.bucket, return_inverse=True)
+    row_tokens = np.add.reduceat(lengths[plan.members], plan.offsets[:-1], dtype=np.int64)
+    rows, tokens = np.bincount(bucket), np.bincount(bucket, row_tokens)
     return [
-        {"length": int(edge), "rows": int(count)} for edge, count in zip(edges, counts, strict=True)
+        {"length": int(edge), "rows": int(rows[place]), "tokens": int(tokens[place])}
+        for place, edge in enumerate(edges)
     ]

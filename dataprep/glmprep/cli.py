@@ -7,28 +7,42 @@ from typing import NoReturn
 import click
 
 from glmprep import __version__
-from glmprep.commands.audit import audit
-from glmprep.commands.bucket import bucket
-from glmprep.commands.convert import convert
-from glmprep.commands.diff_labels import diff_labels
-from glmprep.commands.merge import merge
-from glmprep.commands.segment import segment
-from glmprep.commands.show import show
-from glmprep.commands.simulate import simulate
-from glmprep.commands.verify import verify
 from glmprep.console import run
+from glmprep.lazy import Commands, LazyGroup
 
-COMMANDS = (audit, convert, merge, segment, bucket, verify, show, simulate, diff_labels)
+COMMANDS = Commands(
+    "glmprep.commands",
+    {
+        "audit": "Check chat data: format, duplicates, token lengths, and what a limit would cut.",
+        "bucket": "Tokenize conversations and write them as shards, bucketed by length or packed.",
+        "build": "Make shards of data as a recipe says, in one run that can be stopped and goes "
+        "on.",
+        "convert": "Turn data of any known form into canonical messages, one conversation a line.",
+        "diff-labels": "Show token by token what other trainers would train, and name the "
+        "differences.",
+        "init": "Look at data and machine, and write a recipe for them.",
+        "merge": "Take out what says nothing new, without losing key information.",
+        "sample": "Draw a small set that stands for all: by length, language and use of tools.",
+        "segment": "Split over-long conversations so that each fits, every answer trained exactly "
+        "once.",
+        "show": "Show the conversations in which rules fire worst, or rows, with what is trained "
+        "in colour.",
+        "simulate": "Show what other trainers' rules for long rows would lose, by maximum length.",
+        "split": "Hold out conversations to validate on, none of which begins as one that is "
+        "trained on.",
+        "verify": "Prove that a shard folder is whole: checksums, sums, ledger, layout and labels.",
+    },
+)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    offers=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="glmprep")
 def glmprep() -> None:
     """Prepare chat data for fine-tuning GLM models, with every token accounted for."""
-
-
-for command in COMMANDS:
-    glmprep.add_command(command)
 
 
 def main() -> NoReturn:

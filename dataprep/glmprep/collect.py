@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +23,28 @@ class Hit:
     rows: int
     examples: Sequence[Example] = ()
     data: Mapping[str, str | Number] = field(default_factory=dict)
+
+    def __add__(self, later: Hit) -> Hit:
+        """Both, with the examples that came first."""
+        return Hit(
+            rule=self.rule,
+            count=self.count + later.count,
+            rows=self.rows + later.rows,
+            examples=(*self.examples, *later.examples)[:EXAMPLES],
+            data={**self.data, **later.data},
+        )
+
+    def as_json(self) -> list[Any]:
+        """All but the rule as plain JSON values."""
+        examples = [(example.where, example.excerpt) for example in self.examples]
+        return [self.count, self.rows, examples, dict(self.data)]
+
+    @classmethod
+    def from_json(cls, rule: Rule[Any], data: Sequence[Any], moved: Callable[[str], str]) -> Hit:
+        """What `as_json` wrote of a hit of this rule; `moved` tells where its places are now."""
+        count, rows, examples, more = data
+        made = [Example(where=moved(where), excerpt=excerpt) for where, excerpt in examples]
+        return cls(rule=rule, count=count, rows=rows, examples=made, data=more)
 
 
 class Collector(Protocol):

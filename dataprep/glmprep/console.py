@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from glmprep.errors import InputError, SuiteError
-from glmprep.findings import Finding, Severity
 
 if TYPE_CHECKING:
     from glmreport.page import Page
     from rich.console import Console
 
+    from glmprep.findings import Finding
+
 Command = TypeVar("Command", bound=Callable[..., Any])
-COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 EXAMPLES_SHOWN = 3
 
 
@@ -79,6 +80,8 @@ class Output:
     def _fails(self, findings: Sequence[Finding]) -> bool:
         if self.fail_on == "never":
             return False
+        from glmprep.findings import Severity
+
         return any(f.severity.rank <= Severity(self.fail_on).rank for f in findings)
 
     def _print(self, outcome: Outcome) -> None:
@@ -170,6 +173,9 @@ def run(group: click.Group) -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         click.echo(f"{group.name}: stopped", err=True)
         sys.stdout.flush()
+        if "multiprocessing.util" in sys.modules:
+            # What workers shared is given back here, not by a warning of who watches over it.
+            sys.modules["multiprocessing.util"]._run_finalizers()
         # At once: where the interrupt hit code that was made from a string, as dataclasses are,
         # Python would end in the signal rather than in the status that is asked for here.
         os._exit(130)

@@ -13,8 +13,9 @@ from glmprep.files import replacing, require_other, write_atomically
 from glmprep.findings import Finding
 from glmprep.mending import Unmending, read_ledger, repairs_path
 from glmprep.records import Conversation, Rejection
+from glmprep.seen import by_rule, reject_lines
 from glmprep.source import Source
-from glmprep.stream import Stream, by_rule, reject_lines, rejects_path
+from glmprep.stream import Stream, rejects_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

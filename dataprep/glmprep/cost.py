@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glmprep.arrange import best_edges
+from glmprep.edges import best_edges
 from glmprep.memory import GLM4_9B, Shape, attention_flops, linear_flops, lora_bytes
 
 Int64 = npt.NDArray[np.int64]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -68,6 +68,27 @@ def plain(context: ContextName = "overlap", max_length: int = MAX_LENGTH) -> Cut
         context_tokens=0 if context == "none" else max_length // CONTEXT_SHARE,
         notes=notes.Notes().as_json() if context in CONTEXTS["notes"] else {},
     )
+
+
+def asked_for(
+    given: Mapping[str, Any],
+    *,
+    max_length: int,
+    segmenter: SegmenterName,
+    context: ContextName,
+    on_overflow: OnOverflow,
+) -> Cutting:
+    """The settings that options come to.
+
+    `given` are those that were asked for among `overlap`, `context_tokens`, `encoder` and `notes`
+    (a file). Raises UsageError for one that changes nothing, InputError for notes that are none.
+    """
+    needless = [name for name in given if name != "encoder" or segmenter != "semantic"]
+    require_use(needless, context, {"encoder": "--segmenter semantic, or "})
+    more = dict(given)
+    if "notes" in more:
+        more["notes"] = notes.read_notes(more["notes"]).as_json()
+    return replace(plain(context, max_length), segmenter=segmenter, on_overflow=on_overflow, **more)
 
 
 def require_use(

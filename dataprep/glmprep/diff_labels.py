@@ -23,9 +23,9 @@ from glmprep.peers.differences import DIFFERENCES, count_differences
 from glmprep.peers.overlay import Overlay, lay_over
 from glmprep.peers.rows import Int64
 from glmprep.records import Conversation, Rejection
+from glmprep.seen import by_rule
 from glmprep.sized import require_room
 from glmprep.source import Source
-from glmprep.stream import by_rule
 from glmprep.tokenizer import Tokenizer
 
 MAX_LENGTH = 1024

@@ -14,7 +14,9 @@ files, lines and rows. The same lines give the same bytes: writer settings are p
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path, PurePath
@@ -98,13 +100,14 @@ class Entries:
         self._batches.append(pa.RecordBatch.from_arrays(made, schema=self._schema))
 
     def table(self) -> pa.Table:
-        """All lines in the order in which they were added."""
+        """All lines in their order."""
         whole = pa.Table.from_batches(self._batches, self._schema)
         columns = {name: whole.column(name) for name in whole.column_names}
         files = pa.array(self._names, pa.string())
         columns["file"] = files.take(whole.column("file_index").combine_chunks())
         schema = pa.schema([*COMMON, *self._columns])
-        return pa.table({each.name: columns[each.name].cast(each.type) for each in schema}, schema)
+        made = {each.name: columns[each.name].cast(each.type) for each in schema}
+        return pa.table(made, schema).sort_by([(name, "ascending") for name in KEY])
 
     @property
     def _schema(self) -> pa.Schema:
@@ -139,12 +142,30 @@ def digests(ids: npt.NDArray[np.int32], mask: npt.NDArray[np.uint8], offsets: In
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(bounds) - 1, [None, pa.py_buffer(made)])
 
 
-def write(table: pa.Table, file: str | Path | IO[bytes]) -> None:
-    """Write lines as Parquet, in order."""
-    pq.write_table(
-        table.sort_by([(name, "ascending") for name in KEY]),
+def write(tables: Iterable[pa.Table], file: str | Path | io.RawIOBase | IO[bytes]) -> int:
+    """Write lines as Parquet, in order, and return how many; the tables are cut anew in groups."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    with ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        for table in tables:
+            if writer is None:
+                writer = stack.enter_context(_writer(table.schema, file))
+            waiting.append(table)
+            rows += table.num_rows
+            while sum(part.num_rows for part in waiting) >= ROWS_PER_GROUP:
+                whole = pa.concat_tables(waiting)
+                writer.write_table(whole.slice(0, ROWS_PER_GROUP).combine_chunks())
+                waiting = [whole.slice(ROWS_PER_GROUP)]
+        if writer is not None and sum(part.num_rows for part in waiting):
+            writer.write_table(pa.concat_tables(waiting).combine_chunks())
+    return rows
+
+
+def _writer(schema: pa.Schema, file: str | Path | io.RawIOBase | IO[bytes]) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
         file,
-        row_group_size=ROWS_PER_GROUP,
+        schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=["file_index", "file", "outcome", "rule"],

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from glmprep.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 
 def require_other(output: Path, inputs: Sequence[str]) -> None:
@@ -27,7 +32,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Folders above it are made. Raises OSError as opening and renaming do.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    # Two that write the same at once, such as a worker that was taken for dead, must not mix.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -42,6 +48,27 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that it is either whole or not there, also after a loss of power."""
     with replacing(path) as file:
         file.write(data)
+
+
+class Hashing(io.RawIOBase):
+    """Writes to a file, and knows the sha256 of what was written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._digest = file, hashlib.sha256()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: Buffer) -> int:
+        """Write all of it."""
+        self._digest.update(data)
+        return self._file.write(data)
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of what was written so far."""
+        return self._digest.hexdigest()
 
 
 def sha256(path: Path) -> str:

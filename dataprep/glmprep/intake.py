@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import polars as pl
 
-from glmprep.collect import EXAMPLES, Hit
+from glmprep.collect import Hit
 from glmprep.families import Family
 from glmprep.findings import Example, Rule, Severity
-from glmprep.records import Conversation, Rejection
+from glmprep.records import Conversation, RawRow, Rejection
 from glmprep.rules.format import FORMAT_RULES, MessageRule, special_token_text
 from glmprep.rules.template import unrenderable
 from glmprep.rules.text import FINDS
@@ -21,7 +20,8 @@ from glmprep.stream import Stream
 from glmprep.table import message_table, said
 from glmprep.text.spots import excerpt
 
-BATCH = 1024
+BATCH, CHARACTERS = 1024, 4 << 20
+"""A batch ends with so many conversations, or with the one that brings it to so much text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,28 +52,39 @@ class Intake(Stream):
         *,
         family: Family,
         special_tokens: Sequence[str],
+        given: Iterable[RawRow | Rejection] | None = None,
         rules: Sequence[MessageRule] = FORMAT_RULES,
         keep_flags: bool = False,
     ) -> None:
-        super().__init__(source)
-        self.messages = 0
+        super().__init__(source, given=given)
         self.flags: list[pl.DataFrame] | None = [] if keep_flags else None
         self._family = family
         self._rules = rules
-        self._special_tokens = special_tokens
+        self._fires = {
+            rule.id: rule(special_tokens) if rule is special_token_text else rule()
+            for rule in rules
+        }
 
     def batches(self) -> Iterator[Batch]:
         """The sound conversations in order."""
-        items = self.items()
-        while chunk := list(islice(items, BATCH)):
-            if parsed := [item for item in chunk if isinstance(item, Conversation)]:
+        parsed: list[Conversation] = []
+        characters = 0
+        for item in self.items():
+            if isinstance(item, Rejection):
+                continue
+            parsed.append(item)
+            characters += sum([len(m.content) + len(m.reasoning) for m in item.messages])
+            if len(parsed) == BATCH or characters >= CHARACTERS:
                 yield self._check(parsed)
+                parsed, characters = [], 0
+        if parsed:
+            yield self._check(parsed)
 
     def _check(self, parsed: list[Conversation]) -> Batch:
         messages = message_table(parsed)
         self.messages += messages.height
         # Lazily, since rules share expressions, which are worked out once that way.
-        flags = messages.lazy().select("row", "turn", text=said(), **self._flags()).collect()
+        flags = messages.lazy().select("row", "turn", text=said(), **self._fires).collect()
         if self.flags is not None:
             self.flags.append(_measures(parsed, messages, flags))
         rejected: dict[int, Rejection] = {}
@@ -82,7 +93,7 @@ class Intake(Stream):
             if rule.severity is Severity.ERROR:
                 for row, turn, _ in hits.rows():
                     rejected.setdefault(row, _rejection(parsed[row], turn, rule))
-            wanted = EXAMPLES - len(self._examples.get(rule.id, ()))
+            wanted = self.lacking(rule.id)
             examples = [
                 _example(parsed[r], turn, excerpt(text, FINDS.get(rule.id)))
                 for r, turn, text in hits.head(wanted).rows()
@@ -101,18 +112,14 @@ class Intake(Stream):
             else:
                 grown.append(made)
         sound = [one for row, one in enumerate(parsed) if row not in rejected]
+        if rejected:
+            messages = messages.filter(~pl.col("row").is_in(list(rejected)))
         return Batch(
             conversations=sound,
-            messages=messages.filter(~pl.col("row").is_in(list(rejected))),
+            messages=messages,
             rows=[row for group in grown for row in group],
             row_of=[place for place, group in enumerate(grown) for _ in group],
         )
-
-    def _flags(self) -> dict[str, pl.Expr]:
-        return {
-            rule.id: rule(self._special_tokens) if rule is special_token_text else rule()
-            for rule in self._rules
-        }
 
 
 def _measures(

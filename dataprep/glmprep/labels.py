@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,7 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
+Numbers = TypeVar("Numbers", Int32, Int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +69,9 @@ def tokenize(
     else but a trained turn's text is context.
     """
     pieces = [family.pieces(conversation) for conversation in conversations]
-    flat = [piece for group in pieces for piece in group]
+    flat = list(chain.from_iterable(pieces))
     text_ids, text_lengths = tokenizer.encode_batch([piece.text for piece in flat])
-    columns = _Columns.of(flat, family)
+    columns = _Columns.of(flat)
     counts = np.fromiter(map(len, pieces), np.int64, len(pieces))
     row = np.repeat(np.arange(len(pieces)), counts)
     closing = np.fromiter(map(family.closing, conversations), np.int64, len(pieces))
@@ -90,18 +93,19 @@ def tokenize(
 
     ids = np.empty(int(offsets[-1]), np.int32)
     mask = np.zeros(len(ids), np.uint8)
+    headed, closed = columns.has_header, closing != NO_TOKEN
+    is_text = np.ones(len(ids), np.bool_)
     for place, token in enumerate(family.prefix):
         ids[offsets[:-1] + place] = token
-    text_at = ranges(start + columns.has_header, text_lengths)
-    ids[text_at] = text_ids
-    mask[text_at] = np.repeat(columns.trained, text_lengths)
-    headed = columns.has_header
+        is_text[offsets[:-1] + place] = False
+    is_text[start[headed]] = is_text[offsets[1:][closed] - 1] = False
+    ids[is_text] = text_ids
+    mask[is_text] = np.repeat(columns.trained, text_lengths)
     teaches = columns.trained & columns.ends
     ids[start[headed]] = columns.header[headed]
     inner = columns.inner & columns.trained
     stops = _after(teaches, row) & np.isin(columns.header, list(family.stops))
     mask[start[headed]] = (stops | inner)[headed]
-    closed = closing != NO_TOKEN
     ids[offsets[1:][closed] - 1] = closing[closed]
     last = np.cumsum(counts)[closed] - 1
     mask[offsets[1:][closed] - 1] = teaches[last]
@@ -150,14 +154,14 @@ class _Columns:
         return np.not_equal(self.header, NO_TOKEN)
 
     @classmethod
-    def of(cls, pieces: Sequence[Piece], family: Family) -> _Columns:
-        count = len(pieces)
+    def of(cls, pieces: Sequence[Piece]) -> _Columns:
+        header, _, trained, ends, turn, inner = zip(*pieces, strict=True) if pieces else [()] * 6
         return cls(
-            header=np.fromiter((p.header for p in pieces), np.int64, count),
-            turn=np.fromiter((p.turn for p in pieces), np.int64, count),
-            trained=np.fromiter((p.trained for p in pieces), np.bool_, count),
-            ends=np.fromiter((p.ends for p in pieces), np.bool_, count),
-            inner=np.fromiter((p.inner for p in pieces), np.bool_, count),
+            header=np.fromiter(header, np.int64, len(header)),
+            turn=np.fromiter(turn, np.int64, len(turn)),
+            trained=np.fromiter(trained, np.bool_, len(trained)),
+            ends=np.fromiter(ends, np.bool_, len(ends)),
+            inner=np.fromiter(inner, np.bool_, len(inner)),
         )
 
 
@@ -168,7 +172,12 @@ def _after(flag: Bool, row: Int64) -> Bool:
     return same
 
 
-def ranges(starts: Int64, lengths: Int64) -> Int64:
-    """The numbers starts[i], …, starts[i] + lengths[i] - 1 for each i, one after the other."""
-    gaps = starts - (np.cumsum(lengths) - lengths)
-    return np.repeat(gaps, lengths) + np.arange(int(lengths.sum()))
+def ranges(starts: Numbers, lengths: Numbers) -> Numbers:
+    """The numbers starts[i], …, starts[i] + lengths[i] - 1 for each i, one after the other.
+
+    They are of the kind that `starts` are, which must have room for as many as there are.
+    """
+    ends = np.cumsum(lengths, dtype=starts.dtype)
+    made = np.repeat(starts - (ends - lengths.astype(starts.dtype)), lengths)
+    made += np.arange(len(made), dtype=starts.dtype)
+    return made

@@ -106,6 +106,11 @@ class Ledger:
         """Each sum by its name, such as `written.tokens` and `set_aside.DL001.rows`."""
         return dict(_flat(self.as_json()))
 
+    def require_balance(self) -> None:
+        """Raise AssertionError where the sums do not balance: a defect of ours."""
+        found = self.differences()
+        assert not found, f"the ledger does not balance: {found}"
+
     def differences(self) -> list[str]:
         """What does not balance, in words; empty for a ledger that does."""
         found = []

@@ -73,15 +73,15 @@ def array_rows(path: str, file: IO[bytes]) -> Iterator[RawRow | Rejection]:
         yield RawRow(value=value, origin=Origin(path, place))
 
 
-def line_rows(path: str, file: IO[bytes]) -> Iterator[RawRow | Rejection]:
-    """A row a line; blank lines are counted and passed over."""
-    number = 0
+def line_rows(path: str, file: IO[bytes], before: int = 0) -> Iterator[RawRow | Rejection]:
+    """A row a line; blank lines are counted and passed over, and so are the lines `before`."""
+    number = before
     while line := file.readline(MAX_LINE_BYTES + 1):
         number += 1
         origin = Origin(path, number)
         if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
             skip_line(file)
-        elif not line.strip():
+        elif line.isspace():
             continue
         else:
             try:

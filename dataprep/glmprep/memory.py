@@ -70,9 +70,13 @@ def linear_flops(shape: Shape, tokens: float) -> float:
     return TRAINING * 2 * shape.block_parameters * tokens
 
 
-def lora_bytes(shape: Shape, tokens: int, rank: int = 8) -> int:
-    """Bytes of one step of LoRA in bf16 on a batch of so many tokens, with checkpointing."""
+def lora_bytes(shape: Shape, tokens: int, rank: int = 8, width: int = BF16) -> int:
+    """Bytes of one step of LoRA on a batch of so many tokens, with checkpointing.
+
+    `width` is the bytes of a number in the model: 2 for bf16 and fp16, 4 for fp32.
+    """
     block = 8 * shape.hidden + 2 * shape.kv + 3 * shape.feed_forward
-    activations = BF16 * tokens * (shape.layers * shape.hidden + block)
+    activations = width * tokens * (shape.layers * shape.hidden + block)
     logits = 2 * 4 * min(tokens, CHUNK) * shape.vocabulary
-    return BF16 * shape.parameters + ADAPTER * shape.adapter_parameters(rank) + activations + logits
+    weights = width * shape.parameters + ADAPTER * shape.adapter_parameters(rank)
+    return weights + activations + logits

@@ -16,6 +16,7 @@ from glmprep.source import TRAIN_ON, Source
 if TYPE_CHECKING:
     from glmprep.families import Family, Thinking
     from glmprep.tokenizer import Tokenizer
+    from glmprep.tokenizing import Named
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FAMILIES = (
@@ -28,6 +29,7 @@ FAMILIES = (
     "glm4.6",
     "glm4.7",
 )
+ENGINES = ("auto", "tokenizers", "fastokens")
 MAX_LENGTH = 8192
 OVERLAP = 2
 CONTEXT_SHARE = 4
@@ -43,16 +45,26 @@ class Reading:
     family: str
     template: Path | None
     thinking: Thinking
+    engine: str = "auto"
+
+    @property
+    def tokenizing(self) -> Named:
+        """The tokenizer and the template family by their names, for as much text as there is."""
+        from glmprep.tokenizing import Named
+        from glmprep.workers import input_bytes
+
+        return Named(
+            tokenizer=self.tokenizer,
+            family=self.family,
+            template=self.template,
+            thinking=self.thinking,
+            engine=self.engine,
+            text_bytes=input_bytes(self.source.paths),
+        )
 
     def load(self) -> tuple[Tokenizer, Family]:
         """The tokenizer and the template family; errors as in `families.load`."""
-        from glmprep import families
-        from glmprep.tokenizer import load
-
-        vocabulary = load(self.tokenizer)
-        return vocabulary, families.load(
-            self.family, vocabulary, template=self.template, thinking=self.thinking
-        )
+        return self.tokenizing.load()
 
 
 def source_options(command: Callable[..., Any]) -> Any:
@@ -87,6 +99,7 @@ def data_options(command: Callable[..., Any]) -> Any:
         family: str,
         template: Path | None,
         thinking: Thinking,
+        tokenizer_engine: str,
         **kwargs: Any,
     ) -> Any:
         reading = Reading(
@@ -95,6 +108,7 @@ def data_options(command: Callable[..., Any]) -> Any:
             family=family,
             template=template,
             thinking=thinking,
+            engine=tokenizer_engine,
         )
         return command(*args, reading=reading, **kwargs)
 
@@ -134,6 +148,13 @@ _TOKENIZING: list[Callable[[Any], Any]] = [
         show_default=True,
         help="The mode in which answers are trained, from GLM-4.5 on; auto: on where there is "
         "reasoning.",
+    ),
+    click.option(
+        "--tokenizer-engine",
+        type=click.Choice(ENGINES),
+        default="auto",
+        show_default=True,
+        help="The library that encodes; all give the same ids, auto takes the quickest.",
     ),
 ]
 _SOURCE: list[Callable[[Any], Any]] = [

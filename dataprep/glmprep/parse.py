@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
-from glmprep.records import Conversation, Message, Origin, RawRow, Rejection, ToolCall
+from glmprep.records import Conversation, Message, Origin, RawRow, Rejection, ToolCall, plain
 from glmprep.schemas import Schemas, calls
 from glmprep.schemas.context import ROLE_NAMES, Context, Row
 from glmprep.schemas.rules import (
@@ -77,19 +77,24 @@ def _conversation(row: Row, origin: Origin, context: Context) -> Conversation:
     name = row.get("id")
     return Conversation(
         id=f"{PurePath(origin.path).name}:{origin.line}" if name is None else str(name),
-        messages=tuple([_message(turn, place, context) for place, turn in enumerate(turns, 1)]),
+        messages=tuple(
+            [
+                plain(turn["role"], turn["content"])
+                if len(turn) == 2 and type(turn.get("content")) is str
+                else _message(turn, place, context)
+                for place, turn in enumerate(turns, 1)
+            ]
+        ),
         tools=calls.tools(row.get("tools")),
         origin=origin,
     )
 
 
 def _message(turn: Row, place: int, context: Context) -> Message:
-    """A canonical message; most have a role and text alone, and this runs for every message."""
+    """A canonical message that has more than a role and text."""
     content = turn.get("content")
     if not isinstance(content, str):
         content = _text(content, place)
-    elif len(turn) == 2:
-        return Message(role=turn["role"], content=content)
     weight, part = turn.get("weight"), turn.get("part")
     if weight is not None or part is not None:
         require(malformed_marks, turn, place)

@@ -56,6 +56,11 @@ def from_ranks(data: bytes) -> tokenizers.Tokenizer:
     return made
 
 
+def unspelt(text: str) -> bytes:
+    """The bytes of a token that the library spells."""
+    return bytes(map(_BYTES.__getitem__, text))
+
+
 def _read(data: bytes) -> dict[bytes, int]:
     ranks = {}
     for number, line in enumerate(data.splitlines(), 1):
@@ -79,3 +84,4 @@ def _characters() -> list[str]:
 
 
 _CHARACTERS = _characters()
+_BYTES = {character: byte for byte, character in enumerate(_CHARACTERS)}

@@ -12,19 +12,21 @@ import io
 import os
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Literal, cast
 
-from glmprep import lines, tables
+from glmprep import lines, remote, tables
 from glmprep.errors import InputError
 from glmprep.records import RawRow, Rejection
 from glmprep.schemas import dataset_info
 from glmprep.schemas.dataset_info import Description
 
+Kind = Literal["lines", "array", "csv", "tsv", "parquet"]
 SAMPLE = "sample:"
 """Before the name of a sample that ships with this package: real conversations to try things on."""
 REJECTS = "rejects.jsonl"
@@ -54,34 +56,37 @@ def read(paths: Sequence[str]) -> Iterator[RawRow | Rejection]:
 
     Raises InputError for a path that is missing, holds no data, or is no text.
     """
-    for file in _files(paths):
-        rows = _file_rows(file.path)
-        description = file.description
-        if description is None:
-            yield from rows
-            continue
-        for row in rows:
-            if isinstance(row, RawRow):
-                row = replace(row, value=description.standard(row.value))
-            yield row
+    for file in files(paths):
+        yield from file_rows(file)
+
+
+def file_rows(file: DataFile) -> Iterator[RawRow | Rejection]:
+    """The rows of one file."""
+    with opened(file.path) as (kind, text):
+        yield from described(READERS[kind](file.path, text), file.description)
+
+
+def described(
+    rows: Iterable[RawRow | Rejection], description: Description | None
+) -> Iterator[RawRow | Rejection]:
+    """Rows as a dataset_info.json describes them."""
+    for row in rows:
+        if description is not None and isinstance(row, RawRow):
+            row = replace(row, value=description.standard(row.value))
+        yield row
 
 
 def find(paths: Sequence[str]) -> list[str]:
+    """The names of the data files that `paths` name (see `files`)."""
+    return [file.path for file in files(paths)]
+
+
+def files(paths: Sequence[str]) -> list[DataFile]:
     """The data files that `paths` name, each once; raises InputError where a path names none.
 
     A folder stands for all data files in it and below, without shards and lists of what became of
     rows.
     """
-    return [file.path for file in _files(paths)]
-
-
-def samples() -> list[str]:
-    """The samples that ship with this package, as commands take them."""
-    names = (path.name.partition(".")[0] for path in _samples().iterdir() if _is_data(path))
-    return [SAMPLE + name for name in sorted(names)]
-
-
-def _files(paths: Sequence[str]) -> list[DataFile]:
     found: list[DataFile] = []
     for path in paths:
         if path == "-" and DataFile("-") in found:
@@ -96,8 +101,37 @@ def _files(paths: Sequence[str]) -> list[DataFile]:
     return list(once.values())
 
 
+@contextmanager
+def opened(path: str) -> Iterator[tuple[Kind, IO[bytes]]]:
+    """What kind of file this is, and its content, unpacked and without a byte order mark.
+
+    Raises InputError for what cannot be read, in the block too.
+    """
+    with reading(path), closing(_open(path)) as file:
+        yield _looked_at(path, file)
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turns what goes wrong while a file is read into InputError."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise InputError(f"{path}: cannot be read: {reason}") from error
+
+
+def samples() -> list[str]:
+    """The samples that ship with this package, as commands take them."""
+    names = (path.name.partition(".")[0] for path in _samples().iterdir() if _is_data(path))
+    return [SAMPLE + name for name in sorted(names)]
+
+
 def _named(path: str) -> list[DataFile]:
     """The files that one path names."""
+    path = remote.local(path)
+    if remote.is_url(path):
+        return [DataFile(url) for url in remote.find(path, lambda name: _is_data(Path(name)))]
     if path.startswith(SAMPLE) and not _sample(path).is_file():
         raise InputError(f"{path}: no such sample; there are {', '.join(samples())}")
     info, colon, name = path.rpartition(":")
@@ -180,6 +214,11 @@ def _sample(path: str) -> Path:
     return _samples() / f"{path.removeprefix(SAMPLE) or '-'}.jsonl.gz"
 
 
+def real_path(path: str) -> Path:
+    """Where a file is that may be a sample."""
+    return _sample(path) if path.startswith(SAMPLE) else Path(path)
+
+
 def _is_data(path: Path) -> bool:
     name = _plain_name(path.name)
     if name.endswith(LISTS) or name == dataset_info.FILE:
@@ -194,43 +233,53 @@ def _plain_name(name: str) -> str:
     return name
 
 
-def _file_rows(path: str) -> Iterator[RawRow | Rejection]:
-    try:
-        with closing(_open(path)) as file:
-            yield from _rows(path, file)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise InputError(f"{path}: cannot be read: {reason}") from error
+def is_there_again(path: str) -> bool:
+    """Whether a file can be read once more, as a pipe cannot."""
+    return remote.is_url(path) or real_path(path).is_file()
+
+
+def opened_raw(path: str) -> io.BufferedReader:
+    """The bytes of a file as they lie there; raises OSError or InputError."""
+    return remote.opened(path) if remote.is_url(path) else real_path(path).open("rb")
 
 
 def _open(path: str) -> io.BufferedReader:
     if path == "-":
         return cast(io.BufferedReader, sys.stdin.buffer)
-    if path.startswith(SAMPLE):
-        path = str(_sample(path))
+    far = remote.opened(path) if remote.is_url(path) else None
+    path = path if far else str(real_path(path))
     if path.endswith(".gz"):
-        return io.BufferedReader(cast(io.RawIOBase, gzip.open(path, "rb")))
+        return io.BufferedReader(cast(io.RawIOBase, gzip.open(far or path, "rb")))
     if path.endswith(".zst"):
         import pyarrow as pa  # which, unlike others, fails on a file that was cut off
 
-        return io.BufferedReader(pa.input_stream(path, compression="zstd"))
-    return open(path, "rb")
+        return io.BufferedReader(pa.input_stream(far or path, compression="zstd"))
+    return far or open(path, "rb")
 
 
-def _rows(path: str, file: io.BufferedReader) -> Iterator[RawRow | Rejection]:
+def _looked_at(path: str, file: io.BufferedReader) -> tuple[Kind, IO[bytes]]:
     head = _head(file)
-    if head.startswith(b"PAR1"):
-        if not Path(path).is_file() or _plain_name(path) != path:
-            raise InputError(f"{path}: Parquet in a pipe or compressed once more; name the file")
-        return tables.parquet_rows(path)
-    _require_text(path, head)
     text = io.BufferedReader(_Joined(head.removeprefix(BOM), file), BUFFER_BYTES)
+    if head.startswith(b"PAR1"):
+        is_file = remote.is_url(path) or Path(path).is_file()
+        if not is_file or _plain_name(path) != path:
+            raise InputError(f"{path}: Parquet in a pipe or compressed once more; name the file")
+        return "parquet", text
+    _require_text(path, head)
     name = _plain_name(path)
     if name.endswith((".csv", ".tsv")):
-        return tables.csv_rows(path, text, tabs=name.endswith(".tsv"))
-    if head.removeprefix(BOM).lstrip(BLANK).startswith(b"["):
-        return lines.array_rows(path, text)
-    return lines.line_rows(path, text)
+        return ("tsv" if name.endswith(".tsv") else "csv"), text
+    is_array = head.removeprefix(BOM).lstrip(BLANK).startswith(b"[")
+    return ("array" if is_array else "lines"), text
+
+
+READERS: Mapping[Kind, Callable[[str, IO[bytes]], Iterator[RawRow | Rejection]]] = {
+    "lines": lines.line_rows,
+    "array": lines.array_rows,
+    "csv": partial(tables.csv_rows, tabs=False),
+    "tsv": partial(tables.csv_rows, tabs=True),
+    "parquet": lambda path, _: tables.parquet_rows(path),
+}
 
 
 def _head(file: IO[bytes]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -100,6 +100,28 @@ class Message:
     def ends(self) -> bool:
         """Whether the turn ends in this message (it is whole, or the last piece)."""
         return self.part is None or self.part[0] == self.part[1] - 1
+
+
+def plain(role: Role, content: str) -> Message:
+    """`Message(role=role, content=content)` in half the time; nearly all messages are such.
+
+    Nothing in it needs a check, and the slots are filled without the detour that a frozen record
+    takes.
+    """
+    made = _new(Message)
+    _set_role(made, role)
+    _set_content(made, content)
+    _set_reasoning(made, "")
+    _set_tool_calls(made, ())
+    _set_untrained(made, None)
+    _set_part(made, None)
+    return made
+
+
+_new = object.__new__
+_set_role, _set_content, _set_reasoning, _set_tool_calls, _set_untrained, _set_part = (
+    Message.__dict__[field.name].__set__ for field in fields(Message)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

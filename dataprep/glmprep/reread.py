@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from glmprep import families
-from glmprep.accounts import Accounts
+import polars as pl
+import pyarrow as pa
+
+from glmprep import read
+from glmprep.accounts import SCHEMA, Accounts
+from glmprep.blocks import blocks
+from glmprep.engines import Engine
+from glmprep.engines.local import Serial
 from glmprep.entries import names
 from glmprep.errors import InputError, UsageError
-from glmprep.families import Family, Thinking
 from glmprep.files import sha256
-from glmprep.intake import Intake
+from glmprep.ledger import Ledger
 from glmprep.shards import Manifest, made_with
 from glmprep.source import TRAIN_ON, Source
-from glmprep.tokenizer import Tokenizer
+from glmprep.store import Folder
+from glmprep.tokenizer import EMBEDDED
+from glmprep.tokenizing import Named, Tokenizing
+from glmprep.units import Tokenize, stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,26 +33,17 @@ class Inputs:
     """Files in the order in which they were read, and what makes tokens of them."""
 
     paths: Sequence[str]
-    tokenizer: Tokenizer
-    family: Family
+    tokenizing: Tokenizing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
-    """A second pass over the data: its files, their names, and the accounts, complete."""
+    """A second pass over the data: its files, their names, the ledger, and its lines."""
 
     files: Sequence[str]
     names: Sequence[str]
-    accounts: Accounts
-
-
-def family_settings(asked: str, thinking: Thinking, template: Path | None) -> dict[str, Any]:
-    """How a family was asked for, to be kept in a manifest; a template by its sha256."""
-    return {
-        "asked": asked,
-        "thinking": thinking,
-        "template": None if template is None else sha256(template),
-    }
+    ledger: Ledger
+    lines: pl.DataFrame
 
 
 def load(
@@ -54,7 +54,7 @@ def load(
     Raises UsageError for another tokenizer or template than those, InputError for a manifest that
     does not tell.
     """
-    vocabulary = made_with(manifest, tokenizer)
+    made_with(manifest, tokenizer)
     asked = manifest.config.get("family")
     if not isinstance(asked, Mapping) or not {"asked", "thinking", "template"} <= asked.keys():
         raise InputError(f"the manifest does not tell how the family {manifest.family} was chosen")
@@ -65,35 +65,47 @@ def load(
             if asked["template"]
             else f"{template}: the shards were made without a template of your own"
         )
-    family = families.load(
-        asked["asked"], vocabulary, template=template, thinking=asked["thinking"]
+    named = Named(
+        tokenizer=tokenizer or EMBEDDED,
+        family=asked["asked"],
+        template=template,
+        thinking=asked["thinking"],
     )
-    return Inputs(paths=paths, tokenizer=vocabulary, family=family)
+    return Inputs(paths=paths, tokenizing=named)
 
 
-def read_again(manifest: Manifest, inputs: Inputs) -> Again:
-    """Read, check and tokenize the data once more; what is not kept is dropped at once.
+def read_again(manifest: Manifest, inputs: Inputs, engine: Engine | None = None) -> Again:
+    """Read, check and tokenize the data once more; tokens are not kept, only their digests.
 
-    Raises UsageError for a tokenizer or family that did not make the shards, InputError for files
-    that are missing and for a manifest that does not tell how they were read.
+    `engine` runs the work, in this process for None. Raises UsageError for a tokenizer or family
+    that did not make the shards, InputError for files that are missing and for a manifest that
+    does not tell how they were read.
     """
-    made_by = (inputs.tokenizer.fingerprint, inputs.family.name)
-    if made_by != (manifest.tokenizer["sha256"], manifest.family):
+    tokenizer, family = inputs.tokenizing.load()
+    if (tokenizer.fingerprint, family.name) != (manifest.tokenizer["sha256"], manifest.family):
         raise UsageError(
             f"the shards were made with {manifest.tokenizer['name']} and {manifest.family}, not "
-            f"with {inputs.tokenizer.name} and {inputs.family.name}"
+            f"with {tokenizer.name} and {family.name}"
         )
-    intake = Intake(
-        _source(manifest, inputs.paths),
-        family=inputs.family,
-        special_tokens=list(inputs.tokenizer.added),
-    )
-    accounts = Accounts(
-        intake, family=inputs.family, tokenizer=inputs.tokenizer, max_length=manifest.max_length
-    )
-    for _ in accounts.batches():
-        pass
-    return Again(files=intake.files, names=names(intake.files), accounts=accounts)
+    source = _source(manifest, inputs.paths)
+    files = read.files(inputs.paths)
+    paths = [file.path for file in files]
+    with TemporaryDirectory(prefix="glmprep-") as folder:
+        store = Folder(Path(folder))
+        accounts = Accounts(store, paths, inputs.paths, max_length=manifest.max_length)
+        work = Tokenize(
+            source=source,
+            tokenizing=inputs.tokenizing,
+            store=store,
+            stamp=stamp(source, inputs.tokenizing),
+            keep_tokens=False,
+        )
+        for unit in (engine or Serial()).map(work, blocks(files)):
+            accounts.add(unit)
+        tables = [SCHEMA.empty_table(), *accounts.lines()]
+    lines = pl.from_arrow(pa.concat_tables(tables))
+    assert isinstance(lines, pl.DataFrame)
+    return Again(files=paths, names=names(paths), ledger=accounts.ledger, lines=lines)
 
 
 def _source(manifest: Manifest, paths: Sequence[str]) -> Source:

@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from glmprep import canonical, entries
-from glmprep.contexts import loading as contexts
-from glmprep.coverage import COLUMNS, NUMBERS, Counts, context_tokens, entering, held
-from glmprep.cutting import Cutting, cutting_path, lines
-from glmprep.entries import Entries, places
-from glmprep.errors import InputError
-from glmprep.families import Family
-from glmprep.files import replacing, require_other, write_atomically
-from glmprep.findings import Finding, Rule
-from glmprep.intake import Batch, Intake
-from glmprep.leftout import LeftOut, shortened_path
-from glmprep.mending import repairs_path
-from glmprep.overflow import OverflowSplitter
-from glmprep.plan import Planner, Segment
-from glmprep.records import Rejection
-from glmprep.rules.lengths import (
-    exchange_too_long,
-    header_too_long,
-    no_labels,
-)
-from glmprep.seams import Seam, Seams
-from glmprep.segmenters import loading as segmenters
-from glmprep.semantics.embedder import Embedder
-from glmprep.semantics.loading import load as load_embedder
-from glmprep.shorten import Shorten
-from glmprep.sized import CLOSING, Sized, require_room, size
-from glmprep.source import Source
-from glmprep.stream import by_rule, reject_lines, rejects_path
-from glmprep.tokenizer import Tokenizer
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
-SETTING_ASIDE = (header_too_long.id, exchange_too_long.id, no_labels.id)
+from glmprep import entries, read, texts
+from glmprep.blocks import blocks
+from glmprep.collect import Hit
+from glmprep.coverage import SCHEMA, Counts
+from glmprep.cutting import Cutting, cutting_path, lines
+from glmprep.engines import Engine
+from glmprep.engines.local import Serial
+from glmprep.errors import InputError
+from glmprep.files import replacing, require_other, write_atomically
+from glmprep.findings import Finding
+from glmprep.leftout import shortened_path
+from glmprep.mending import repairs_path
+from glmprep.records import Rejection
+from glmprep.rules.lengths import prompt_shortened
+from glmprep.seams import MOST, Seam
+from glmprep.seen import Moved, Seen, by_rule, reject_lines
+from glmprep.segmenting import SETTING_ASIDE, SegmentBlocks, stamp
+from glmprep.sized import require_room
+from glmprep.source import Source
+from glmprep.store import Folder, Store
+from glmprep.stream import rejects_path
+from glmprep.texts import Text
+from glmprep.tokenizing import Tokenizing
+
+PASSING = ".units.tmp"
+"""How the folder is called, behind the output's name, in which blocks lie during a run."""
+ORIGIN_LINE = re.compile(rb'"line":(\d+)(,"turns":\[\d+,\d+\]\}\}\n)')
+"""The line of its conversation in a segment's row, which its origin ends."""
+
+Int32 = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ class Result:
     """
 
     counts: Counts
-    lengths: Sequence[int]
+    lengths: Int32
     seams: Sequence[Seam]
     rejections: Sequence[Rejection]
     findings: Sequence[Finding]
@@ -73,63 +77,141 @@ def segment(
     source: Source,
     output: Path,
     *,
-    family: Family,
-    tokenizer: Tokenizer,
+    tokenizing: Tokenizing,
     cutting: Cutting,
-    embedder: Embedder | None = None,
+    engine: Engine | None = None,
+    units: Store | None = None,
 ) -> Result:
     """Write the conversations of `source` as canonical JSON Lines in which each row fits.
 
-    `embedder` is that of the settings, where it is loaded already.
-    Conversations that fit are written as they are. Beside the output are written: what was
-    rejected; the ledger, with a line for each row (see `coverage.SCHEMA`); what was left out of
-    prompts that are too long, if any are; and the settings (see `cutting`). Raises UsageError for
-    a limit that nothing fits in or an output that is an input, InputError when no conversation is
-    left.
+    Conversations that fit are written as they are. `engine` runs the work, in this process for
+    None. What is made of each block is kept in `units` and found there again; for None it lies
+    beside the output until the end. Raises UsageError for a limit that nothing fits in or an
+    output that is an input, InputError when no conversation is left.
     """
+    _, family = tokenizing.load()
     require_room(cutting.max_length, family)
-    intake = Intake(source, family=family, special_tokens=list(tokenizer.added))
-    require_other(output, intake.files)
-    embedder = embedder or load_embedder(cutting.encoder)
-    split = None
-    if cutting.on_overflow != "quarantine":
-        keep: Shorten = "middle" if cutting.on_overflow == "middle" else "end"
-        split = OverflowSplitter(family, tokenizer, cutting.limits, keep)
-    plan = Planner(
-        max_length=cutting.max_length,
-        segmenter=segmenters.load(cutting.segmenter, embedder),
-        before=contexts.load(cutting, family, tokenizer, embedder),
-        split=split,
-    )
-    with replacing(output) as file, replacing(shortened_path(output)) as listed:
-        run = _Run(
-            intake=intake,
-            family=family,
-            tokenizer=tokenizer,
-            plan=plan,
-            entries=Entries(intake.files, COLUMNS),
-            split=split,
-            left_out=LeftOut(listed),
+    files = read.files(source.paths)
+    names = [file.path for file in files]
+    require_other(output, names)
+    beside, passing = Folder(output.parent), output.name + PASSING
+    beside.delete(passing)  # of a run that was killed
+    store = beside.below(passing) if units is None else units
+    try:
+        work = SegmentBlocks(
+            source=source,
+            tokenizing=tokenizing,
+            cutting=cutting,
+            store=store,
+            stamp=stamp(source, tokenizing, cutting),
+            output=str(output),
         )
-        file.writelines(run.lines())
-        assert run.counts.balances, f"targets were lost or doubled: {run.counts}"
-        if not run.counts.whole + run.counts.segments:
-            raise InputError(intake.nothing_left(max_length=cutting.max_length))
-    if not run.left_out.count:
-        shortened_path(output).unlink()
-    write_atomically(rejects_path(output), reject_lines(run.intake.rejections))
-    if source.repair:
-        write_atomically(repairs_path(output), intake.mending.ledger())
-    write_atomically(cutting_path(output), lines(cutting))
-    with replacing(ledger_path(output)) as file:
-        entries.write(run.entries.table(), file)
-    return Result(
-        counts=run.counts,
-        lengths=run.lengths,
-        seams=run.seams.kept,
-        rejections=run.intake.rejections,
-        findings=run.findings(),
-    )
+        made = Segmented(output, store=store, files=names, source=source, cutting=cutting)
+        for text in (engine or Serial()).map(work.text, blocks(files)):
+            made.add(text)
+        return made.finish()
+    finally:
+        beside.delete(passing)
+
+
+class Segmented:
+    """Takes in what a run made of its blocks, in order, and writes the output and its side files.
+
+    Beside the output are written: what was rejected; the ledger, with a line for each row (see
+    `coverage.SCHEMA`); what was left out of prompts that are too long, if any are; repairs, if they
+    were asked for; and the settings (see `cutting`). `files` are the input files as findings name
+    them, `store` where the texts are.
+    """
+
+    def __init__(
+        self, output: Path, *, store: Store, files: Sequence[str], source: Source, cutting: Cutting
+    ) -> None:
+        self._output = output
+        self._store = store
+        self._files = files
+        self._source = source
+        self._cutting = cutting
+        self._parts: list[_Part] = []
+        self._seen = Seen(source.paths)
+        self._counts = Counts()
+        self._lengths: list[Int32] = []
+        self._seams: list[Seam] = []
+        self._left_out = Hit(rule=prompt_shortened, count=0, rows=0)
+
+    def add(self, text: Text, before: int = 0) -> None:
+        """Take in the next text; its rows stand behind so many more lines of their file."""
+        facts, path = text.facts, self._files[text.place]
+        moved = Moved(facts["seen"]["path"], path, before)
+        self._parts.append(_Part(name=text.name, place=text.place, moved=moved))
+        self._seen.add(Seen.from_json([], facts["seen"], path=path, before=before))
+        self._counts.add(Counts(**facts["counts"]))
+        self._lengths.append(np.array(facts["lengths"], np.int32))
+        found = facts["seams"][: MOST - len(self._seams)]
+        self._seams += [Seam(**{**seam, "where": moved(seam["where"])}) for seam in found]
+        self._left_out += Hit.from_json(prompt_shortened, facts["left_out"], moved)
+
+    def finish(self) -> Result:
+        """Write all files; raises InputError when no conversation is left."""
+        counts, limit = self._counts, self._cutting.max_length
+        assert counts.balances, f"targets were lost or doubled: {counts}"
+        if not counts.whole + counts.segments:
+            raise InputError(self._seen.nothing_left(max_length=limit))
+        if self._left_out.count:
+            tokens = {"dropped_tokens": counts.tokens_shortened}
+            self._seen.hit(replace(self._left_out, data=tokens))
+        self._write()
+        return Result(
+            counts=counts,
+            lengths=np.concatenate([np.zeros(0, np.int32), *self._lengths]),
+            seams=self._seams,
+            rejections=self._seen.rejections,
+            findings=self._seen.findings(max_length=limit),
+        )
+
+    def _write(self) -> None:
+        output = self._output
+        with replacing(output) as file:
+            file.writelines(self._rows(part) for part in self._parts)
+        if self._left_out.count:
+            with replacing(shortened_path(output)) as file:
+                file.writelines(self._told("shortened"))
+        else:
+            shortened_path(output).unlink(missing_ok=True)  # of a run before
+        write_atomically(rejects_path(output), reject_lines(self._seen.rejections))
+        if self._source.repair:
+            with replacing(repairs_path(output)) as file:
+                file.writelines(self._told("mended"))
+        write_atomically(cutting_path(output), lines(self._cutting))
+        with replacing(ledger_path(output)) as file:
+            entries.write(map(self._lines, self._parts), file)
+
+    def _rows(self, part: _Part) -> bytes:
+        """The rows that were made of a block; those of segments tell where their whole is now."""
+        data = self._store.read(f"{part.name}.jsonl")
+        if not part.moved.before:
+            return data
+        return ORIGIN_LINE.sub(
+            lambda found: b'"line":%d%b' % (int(found[1]) + part.moved.before, found[2]), data
+        )
+
+    def _told(self, name: str) -> Iterator[bytes]:
+        """The lines of one of the facts that tell where a row is, a block at a time."""
+        for part in self._parts:
+            data = self._facts(part)[name].encode()
+            yield part.moved.lines(data)
+
+    def _lines(self, part: _Part) -> pa.Table:
+        """The ledger's lines of a block."""
+        columns = dict(self._facts(part)["ledger"])
+        count = len(columns["line"])
+        columns["line"] = [line + part.moved.before for line in columns["line"]]
+        columns["file_index"] = [part.place] * count
+        columns["file"] = entries.names([part.moved.new]) * count
+        return pa.Table.from_pydict(columns, SCHEMA)
+
+    def _facts(self, part: _Part) -> Mapping[str, Any]:
+        """The facts, read again: those of all blocks are too much to be kept."""
+        return texts.facts(self._store, part.name)
 
 
 def ledger_path(output: Path) -> Path:
@@ -138,121 +220,9 @@ def ledger_path(output: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    """One pass: what it needs, and the counts and the ledger that it fills."""
+class _Part:
+    """A text: its name, which input file it was made of, and where its rows are now."""
 
-    intake: Intake
-    family: Family
-    tokenizer: Tokenizer
-    plan: Planner
-    split: OverflowSplitter | None
-    entries: Entries
-    left_out: LeftOut
-    counts: Counts = field(default_factory=Counts)
-    lengths: list[int] = field(default_factory=list)
-    seams: Seams = field(default_factory=Seams)
-
-    def lines(self) -> Iterator[bytes]:
-        """The lines of the output."""
-        for batch in self.intake.batches():
-            if batch.rows:
-                yield from self._batch(batch)
-        self.counts.rows = self.intake.rows
-        rejections = self.intake.rejections
-        self.entries.reject([one for one in rejections if one.rule not in SETTING_ASIDE])
-
-    def findings(self) -> list[Finding]:
-        """What the pass found, shortened prompts included."""
-        if self.left_out.count:
-            self.intake.hit(self.left_out.hit())
-        return self.intake.findings(max_length=self.plan.max_length)
-
-    def _batch(self, batch: Batch) -> Iterator[bytes]:
-        """The lines of a batch; its conversations are entered in the ledger."""
-        counted: list[Counts] = []
-        rules: list[str | None] = []
-        for sized in size(batch.rows, self.family, self.tokenizer):
-            counts, before = entering(sized), len(self.intake.rejections)
-            yield from self._lines(sized, counts)
-            assert counts.balances, f"{sized.conversation.origin}: turns or targets lost: {counts}"
-            counted.append(counts)
-            rules.append(next((one.rule for one in self.intake.rejections[before:]), None))
-            self.counts.add(counts)
-        self.entries.add(
-            batch.rows,
-            place=places(batch.row_of),
-            outcome=[counts.outcome for counts in counted],
-            rule=rules,
-            **{name: [getattr(counts, name) for counts in counted] for name in NUMBERS},
-        )
-
-    def _lines(self, sized: Sized, counts: Counts) -> Iterator[bytes]:
-        if sized.total <= self.plan.max_length:
-            counts.whole = 1
-            counts.targets_out, counts.tokens_out = counts.targets_in, counts.tokens_in
-            counts.turns_out = counts.turns_in
-            yield canonical.line(sized.conversation)
-            return
-        counts.cut = 1
-        if sized.head + CLOSING >= self.plan.max_length:
-            self._set_aside(sized, header_too_long, "system message and tools", sized.head)
-        elif not counts.targets_in:
-            self._set_aside(sized, no_labels, "nothing in it is trained", sized.total)
-        else:
-            yield from self._cut(sized, counts)
-            return
-        counts.turns_set_aside, counts.targets_set_aside = counts.turns_in, counts.targets_in
-
-    def _cut(self, sized: Sized, counts: Counts) -> Iterator[bytes]:
-        segments: list[Segment] = []
-        aside: set[int] = set()
-        for part in self.plan(sized):
-            if isinstance(part, Segment):
-                segments.append(part)
-                continue
-            place = f"messages {part.first + 1} to {part.last}"
-            self._set_aside(sized, exchange_too_long, place, sized.head + part.tokens + CLOSING)
-            aside.update(range(part.first, part.last))
-            counts.exchanges_set_aside += 1
-            counts.targets_set_aside += part.targets
-        if not segments:
-            aside.update(range(counts.turns_in))
-        shortened = self.split.shortened if self.split else []
-        turns = held(sized, segments, shortened)
-        counts.tokens_shortened = self.left_out.take(shortened)
-        counts.turns_out, counts.turns_set_aside = len(turns), len(aside - turns)
-        counts.turns_left_out = counts.turns_in - len(aside | turns)
-        parts = [part.conversation() for part in segments]
-        counts.segments = len(segments)
-        for part, measured in zip(segments, size(parts, self.family, self.tokenizer), strict=True):
-            # Measured again, from what is written: the sums are a proof, not a plan.
-            counts.targets_out += sum(measured.turn_targets)
-            counts.tokens_out += measured.total
-            replayed, noted = context_tokens(part, measured)
-            counts.tokens_replayed += replayed
-            counts.tokens_noted += noted
-            self.lengths.append(measured.total)
-        self.seams.add(segments)
-        for part, conversation in zip(segments, parts, strict=True):
-            yield canonical.line(conversation, origin=_origin(part))
-
-    def _set_aside(self, sized: Sized, rule: Rule[Any], what: str, tokens: int) -> None:
-        conversation = sized.conversation
-        self.intake.reject(
-            Rejection(
-                rule=rule.id,
-                reason=f"{what}: {tokens} tokens",
-                origin=conversation.origin,
-                conversation=conversation.id,
-            )
-        )
-
-
-def _origin(part: Segment) -> dict[str, Any]:
-    origin = part.whole.origin
-    return {
-        "conversation": part.whole.id,
-        "file": PurePath(origin.path).name,
-        "line": origin.line,
-        "turns": [part.first, part.last],
-    }
+    name: str
+    place: int
+    moved: Moved

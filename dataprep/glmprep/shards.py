@@ -15,8 +15,11 @@ the same bytes: writer settings are pinned and no time, path or worker enters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +31,19 @@ import pyarrow.parquet as pq
 
 from glmprep import entries
 from glmprep.errors import IncompleteShards, InputError, UsageError
-from glmprep.files import sha256, write_atomically
+from glmprep.files import Hashing
 from glmprep.ledger import Ledger
 from glmprep.mending import REPAIRS
-from glmprep.read import REJECTS
+from glmprep.read import REJECTS, SHARDS
+from glmprep.store import Store
 from glmprep.tokenizer import EMBEDDED, Tokenizer
 from glmprep.tokenizer import load as load_tokenizer
 
 FORMAT = "glmprep-shards/2"
 MANIFEST = "manifest.json"
 LEDGER = "ledger.parquet"
+PASSING = "units.tmp"
+"""Where units lie that are needed only until the shards are written."""
 ROWS_PER_GROUP = 512
 SCHEMA = pa.schema(
     [
@@ -127,76 +133,82 @@ class Manifest:
 
 
 class ShardWriter:
-    """Writes rows into a folder; the folder counts as complete only after `finish`.
+    """Makes a shard folder of `store`; it counts as complete only after `finish`.
 
-    Earlier shards stay until the first new rows are there to be written, so that bad input costs
-    nothing. Raises UsageError when the folder holds shards and `overwrite` is not set, or anything
-    else.
+    Earlier shards stay until `begin` is called, so that bad input costs nothing. Raises UsageError
+    when the folder holds shards and `overwrite` is not set, or anything else.
     """
 
-    def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
-        self.folder = folder
-        self.files: list[dict[str, Any]] = []
-        self.ledger_file: dict[str, Any] | None = None
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder}: is a file; name a folder")
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, store: Store, *, overwrite: bool = False) -> None:
+        self.store = store
         self._earlier = self._find_earlier(overwrite)
 
-    def write(self, rows: Rows) -> None:
-        """Write one Parquet file with these rows."""
-        while self._earlier:
-            self._earlier.pop(0).unlink(missing_ok=True)
-        name = f"shard-{len(self.files):05d}.parquet"
-        path = self.folder / name
-        pq.write_table(
-            _to_table(rows),
-            path,
-            row_group_size=ROWS_PER_GROUP,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=["loss_mask", "segment_ids", "bucket"],
-            column_encoding={
-                "input_ids": "PLAIN",
-                "position_ids": "DELTA_BINARY_PACKED",
-                "conversation_ids": "PLAIN",
-            },
-            version="2.6",
-            store_schema=False,
-        )
-        self.files.append(
-            {
-                "name": name,
-                "rows": len(rows),
-                "tokens": int(rows.offsets[-1]),
-                "supervised": int(rows.loss_mask.sum(dtype=np.int64)),
-                "sha256": sha256(path),
-            }
-        )
+    @property
+    def is_complete(self) -> bool:
+        """Whether earlier shards lie there."""
+        return MANIFEST in self._earlier
 
-    def write_ledger(self, lines: pa.Table) -> None:
-        """Write the ledger's lines (see `glmprep.entries`)."""
-        path = self.folder / LEDGER
-        entries.write(lines, path)
-        self.ledger_file = {"name": LEDGER, "rows": lines.num_rows, "sha256": sha256(path)}
+    def begin(self) -> None:
+        """From here on the folder is not complete; what lies there is replaced."""
+        self.store.delete(MANIFEST)
 
-    def finish(self, **manifest: Any) -> Manifest:
-        """Write the manifest through a temporary name: from here on the folder is complete."""
-        made = Manifest(files=self.files, ledger_file=self.ledger_file, **manifest)
-        write_atomically(self.folder / MANIFEST, orjson.dumps(asdict(made), option=_JSON_STYLE))
-        return made
+    def write_ledger(self, lines: Iterable[pa.Table]) -> dict[str, Any]:
+        """Write the ledger's lines (see `glmprep.entries`); what the manifest says of the file."""
+        with self.store.writing(LEDGER) as file:
+            hashing = Hashing(file)
+            rows = entries.write(lines, hashing)
+        return {"name": LEDGER, "rows": rows, "sha256": hashing.sha256}
 
-    def _find_earlier(self, overwrite: bool) -> list[Path]:
-        """An earlier run's files, the manifest first so that no half of it ever looks whole."""
-        shards = [self.folder / MANIFEST, *sorted(self.folder.glob("shard-*.parquet"))]
-        lists = [self.folder / name for name in (LEDGER, REJECTS, REPAIRS)]
-        ours = [*shards, *lists, *sorted(self.folder.glob("*.tmp"))]
-        foreign = sorted(p for p in self.folder.iterdir() if p not in ours)
+    def finish(self, manifest: Manifest) -> None:
+        """Remove what an earlier run left, and write the manifest: the folder is complete."""
+        kept = {str(entry["name"]) for entry in manifest.files_listed} | {REJECTS}
+        if manifest.config.get("repair"):
+            kept.add(REPAIRS)
+        for name in self._earlier:
+            if name not in kept:
+                self.store.delete(name)
+        self.store.write(MANIFEST, [orjson.dumps(asdict(manifest), option=_JSON_STYLE)])
+
+    def _find_earlier(self, overwrite: bool) -> list[str]:
+        """The files of an earlier run."""
+        names = self.store.names()
+        lists = (MANIFEST, LEDGER, REJECTS, REPAIRS)
+        ours = [n for n in names if n in lists or fnmatch(n, SHARDS) or n.endswith(".tmp")]
+        foreign = [name for name in names if name not in ours]
         if foreign:
-            raise UsageError(f"{self.folder}: holds {foreign[0].name}; name an empty folder")
-        if not overwrite and any(path.exists() for path in shards):
-            raise UsageError(f"{self.folder}: holds shards already; pass --overwrite")
-        return [path for path in ours if path.name != REJECTS]
+            raise UsageError(f"{self.store}: holds {foreign[0]}; name an empty folder")
+        if not overwrite and any(n == MANIFEST or fnmatch(n, SHARDS) for n in ours):
+            raise UsageError(f"{self.store}: holds shards already; pass --overwrite")
+        return [name for name in ours if name != PASSING]
+
+
+def write_rows(store: Store, name: str, rows: Rows) -> dict[str, Any]:
+    """Write one Parquet file with these rows; what the manifest says of it."""
+    made = io.BytesIO()
+    pq.write_table(
+        _to_table(rows),
+        made,
+        row_group_size=ROWS_PER_GROUP,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=["loss_mask", "segment_ids", "bucket"],
+        column_encoding={
+            "input_ids": "PLAIN",
+            "position_ids": "DELTA_BINARY_PACKED",
+            "conversation_ids": "PLAIN",
+        },
+        version="2.6",
+        store_schema=False,
+    )
+    data = made.getvalue()
+    store.write(name, [data])
+    return {
+        "name": name,
+        "rows": len(rows),
+        "tokens": int(rows.offsets[-1]),
+        "supervised": int(rows.loss_mask.sum(dtype=np.int64)),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -26,10 +26,10 @@ from glmprep.peers.rows import Answers, Bool
 from glmprep.plan import Planner, Segment
 from glmprep.records import Conversation, Rejection
 from glmprep.remembering import Remembering
+from glmprep.seen import by_rule
 from glmprep.segmenters.greedy import greedy
 from glmprep.sized import CLOSING, Sized, require_room, size
 from glmprep.source import Source
-from glmprep.stream import by_rule
 from glmprep.tokenizer import Tokenizer
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import polars as pl
 
@@ -38,7 +39,8 @@ def message_table(conversations: Sequence[Conversation]) -> pl.DataFrame:
         for place, m in enumerate(messages)
         if m.tool_calls or m.reasoning or m.untrained or m.part
     ]
-    tools = [{_name(tool): tool for tool in c.tools} for c in conversations]
+    named = {id(c.tools): {_name(tool): tool for tool in c.tools} for c in _offering(conversations)}
+    tools = [named[id(c.tools)] for c in conversations]
     repeated = [len(c.tools) - len(names) for c, names in zip(conversations, tools, strict=True)]
     table = pl.DataFrame(
         [
@@ -49,7 +51,7 @@ def message_table(conversations: Sequence[Conversation]) -> pl.DataFrame:
             pl.Series("content", [message.content for message in messages], pl.String),
             _texts("reasoning", len(messages), {p: messages[p].reasoning for p in marked}),
             *_marks(messages, marked),
-            *_calls(messages, marked, row, tools),
+            *_calls(messages, marked, row, np.cumsum(turns), tools),
             pl.Series("repeated_tools", np.array(repeated, np.uint32)[row]),
         ]
     )
@@ -90,22 +92,30 @@ def _marks(messages: Sequence[Message], marked: Sequence[int]) -> list[pl.Series
     return [pl.Series("trained", trained), pl.Series("whole", whole), pl.Series("ends", ends)]
 
 
+def _offering(conversations: Sequence[Conversation]) -> Iterable[Conversation]:
+    """One conversation for each list of tools; mostly many share one (see `schemas.calls`)."""
+    return {id(c.tools): c for c in conversations}.values()
+
+
 def _calls(
     messages: Sequence[Message],
     marked: Sequence[int],
-    row: np.ndarray[Any, Any],
+    row: npt.NDArray[np.uint32],
+    ends: npt.NDArray[np.uint64],
     tools: Sequence[Mapping[str, Tool]],
 ) -> list[pl.Series]:
     """What is told of tool calls, which few messages have.
 
-    `tools` are the definitions that each conversation offers, by name.
+    Each conversation's messages go on to its place of `ends`; `tools` are the definitions that it
+    offers, by name.
     """
     calling = [place for place in marked if messages[place].tool_calls]
+    rows = row[calling].tolist()
     counts = np.zeros((len(COUNTS), len(messages)), np.uint32)
     written: dict[int, str] = {}
     told = []
-    for place in calling:
-        made, known = messages[place].tool_calls, tools[row[place]]
+    for place, of, end in zip(calling, rows, ends[rows].tolist(), strict=True):
+        made, known = messages[place].tool_calls, tools[of]
         written[place] = "\n".join([f"{call.name} {call.arguments}" for call in made])
         malformed = undeclared = misfits = 0
         for call in made:
@@ -115,17 +125,17 @@ def _calls(
             elif tool is not None:
                 misfits += _misfits(given, tool)
             undeclared += tool is None and bool(known)
-        told.append((len(made), malformed, undeclared, misfits, _results(messages, row, place)))
+        told.append((len(made), malformed, undeclared, misfits, _results(messages, place, end)))
     if told:
         counts[:, calling] = np.array(told).T
     columns = [pl.Series(name, count) for name, count in zip(COUNTS, counts, strict=True)]
     return [_texts("called", len(messages), written), *columns]
 
 
-def _results(messages: Sequence[Message], row: np.ndarray[Any, Any], place: int) -> int:
-    """How many tool messages of the same conversation follow a message."""
+def _results(messages: Sequence[Message], place: int, end: int) -> int:
+    """How many tool messages follow a message of a conversation that goes on to `end`."""
     after = place + 1
-    while after < len(messages) and messages[after].role == "tool" and row[after] == row[place]:
+    while after < end and messages[after].role == "tool":
         after += 1
     return after - place - 1
 

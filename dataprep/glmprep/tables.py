@@ -10,6 +10,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, Self
 
+from glmprep import remote
 from glmprep.errors import InputError
 from glmprep.findings import Severity, rule
 from glmprep.lines import MAX_LINE_BYTES, invalid_utf8, skip_line
@@ -120,7 +121,7 @@ def parquet_rows(path: str) -> Iterator[RawRow | Rejection]:
 
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(remote.opened(path) if remote.is_url(path) else path) as file:
             if TOKENS in file.schema_arrow.names:
                 raise InputError(f"{path}: holds tokens; give the data that they were made from")
             for batch in file.iter_batches(batch_size=BATCH):

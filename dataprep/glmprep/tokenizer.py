@@ -7,34 +7,26 @@ added tokens are removed from the encoder altogether, and the templates put them
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from importlib import resources
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
-from glmprep.encoders import BytePairs, Encoder, SentencePieces
-from glmprep.errors import InputError
-from glmprep.ranks import are_ranks, from_ranks
+from glmprep.encoders import Vocabulary
+from glmprep.encoders.choosing import ENGINES as ENGINES
+from glmprep.encoders.growing import Growing
+from glmprep.encoders.loading import CONFIG as CONFIG
+from glmprep.encoders.loading import Loaded, Wanted, from_file, from_package
+from glmprep.encoders.loading import read_json as read_json
+from glmprep.encoders.sentencepieces import SentencePieces
+from glmprep.errors import InputError, UsageError
 
 EMBEDDED = "glm4"
 FILES = ("tokenizer.json", "tokenizer.json.gz", "tokenizer.model")
 """What a tokenizer is read from, the first of them that a folder has."""
-CONFIG = "tokenizer_config.json"
-CHATGLM3 = (
-    *("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop"),
-    *("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
-)
-"""The tokens that ChatGLM3's own code adds to its SentencePiece model, in this order."""
-RANKS_CLASSES = ("ChatGLM4Tokenizer", "PreTrainedTokenizerFast", None)
 Int32 = npt.NDArray[np.int32]
 
 
@@ -46,48 +38,66 @@ class Tokenizer:
     made them; `folder` is where that lies, None for the embedded one.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        added: Mapping[str, int],
-        *,
-        name: str,
-        fingerprint: str,
-        folder: Path | None = None,
-    ) -> None:
+    def __init__(self, loaded: Loaded, *, name: str, folder: Path | None = None) -> None:
         self.name = name
-        self.fingerprint = fingerprint
+        self.fingerprint = loaded.fingerprint
         self.folder = folder
-        self.added = {text: token for text, token in added.items() if not text.isalpha()}
-        self._ids = dict(added)
-        self._names = {token: text for text, token in added.items()}
-        self._encoder = encoder
+        self.added = {text: token for text, token in loaded.added.items() if not text.isalpha()}
+        self._ids = dict(loaded.added)
+        self._names = {token: text for text, token in loaded.added.items()}
+        self._loaded = loaded
+        self._encoder = loaded.encoder
+
+    @property
+    def engine(self) -> str:
+        """The library that encodes at present."""
+        return self._encoder.name
+
+    @property
+    def notes(self) -> list[str]:
+        """Why another library encodes than was meant to; empty where all is well."""
+        return self._loaded.encoder.notes if isinstance(self._loaded.encoder, Growing) else []
+
+    def get_ready(self) -> None:
+        """Load now what is needed for as much text as is expected, not with the first text.
+
+        To be called before worker processes are forked, so that they share it.
+        """
+        if isinstance(self._loaded.encoder, Growing):
+            self._loaded.encoder.grow()
 
     @property
     def is_sentencepiece(self) -> bool:
         """Whether the vocabulary is a SentencePiece model, as ChatGLM3's is."""
-        return isinstance(self._encoder, SentencePieces)
+        return isinstance(self._loaded.encoder, SentencePieces)
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[Int32, npt.NDArray[np.int64]]:
-        """Ids of all texts, one after the other, and the number of ids of each text."""
-        parts = self._encoder.encode(texts)
-        lengths = np.fromiter(map(len, parts), np.int64, len(parts))
-        return np.fromiter(chain.from_iterable(parts), np.int32, int(lengths.sum())), lengths
+        """Ids of all texts, one after the other, and the number of ids of each text.
+
+        Raises InputError for a text that is not Unicode: half of a surrogate pair.
+        """
+        try:
+            return self._encoder.encode(texts)
+        except (TypeError, UnicodeEncodeError) as error:
+            if all(map(_is_unicode, texts)):
+                raise
+            raise InputError("a text holds half of a surrogate pair, which has no ids") from error
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids of one text and, for each, its start and end in characters."""
-        return self._encoder.encode_with_offsets(text)
+        return self._vocabulary.encode_with_offsets(text)
 
     def encode(self, text: str) -> list[int]:
         """Ids of one text."""
-        return list(self._encoder.encode([text])[0])
+        ids: list[int] = self.encode_batch([text])[0].tolist()
+        return ids
 
     def encode_marked(self, text: str) -> list[int]:
         """Ids of one text in which the names of added tokens stand for these tokens.
 
         For what a template writes; what people write goes through `encode`.
         """
-        return self._encoder.encode_marked(text)
+        return self._vocabulary.encode_marked(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, added tokens by their names."""
@@ -106,7 +116,11 @@ class Tokenizer:
     @cached_property
     def vocab_size(self) -> int:
         """One more than the largest id."""
-        return max([self._encoder.size - 1, *self._names]) + 1
+        return max([self._loaded.size - 1, *self._names]) + 1
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return self._loaded.vocabulary()
 
     def _decoded(self, ids: Sequence[int]) -> Iterator[str]:
         run: list[int] = []
@@ -115,32 +129,29 @@ class Tokenizer:
                 run.append(token)
                 continue
             if run:
-                yield self._encoder.decode(run)
+                yield self._vocabulary.decode(run)
                 run = []
             if token is not None:
                 yield self._names[token]
 
 
-def load(spec: str = EMBEDDED) -> Tokenizer:
+def load(spec: str = EMBEDDED, *, engine: str = "auto", text_bytes: int = 0) -> Tokenizer:
     """The embedded GLM-4 tokenizer (`glm4`), or the one of a model's folder, or of a file in it.
 
     Reads a tokenizer.json, ChatGLM3's SentencePiece model and GLM-4's ranks (tokenizer.model).
-    Raises InputError for anything else.
+    `engine` is one of ENGINES; all give the same ids. `auto` takes what is quickest for
+    `text_bytes` of text, or for what has come so far if that is more. Raises InputError for any
+    other file, UsageError for an engine that there is not or that cannot take this vocabulary.
     """
+    if engine not in ENGINES:
+        raise UsageError(f"no tokenizer engine is called {engine}; there are {', '.join(ENGINES)}")
+    wanted = Wanted(name=spec, engine=engine, text_bytes=text_bytes)
     if spec == EMBEDDED:
-        packed = resources.files("glmprep").joinpath("assets/glm4.tokenizer.json.gz")
-        return _from_json(gzip.decompress(packed.read_bytes()), EMBEDDED, None)
+        return Tokenizer(from_package(wanted), name=spec)
     path = Path(spec)
     if path.is_dir():
         path = next((path / name for name in FILES if (path / name).exists()), path / FILES[0])
-    data = _read(path, spec)
-    if path.suffix != ".model":
-        return _from_json(data, spec, path.parent)
-    return (
-        _from_ranks(data, spec, path.parent)
-        if are_ranks(data)
-        else _from_pieces(data, spec, path.parent)
-    )
+    return Tokenizer(from_file(path, wanted), name=spec, folder=path.parent)
 
 
 def describe(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -148,105 +159,5 @@ def describe(tokenizer: Tokenizer) -> dict[str, Any]:
     return {"name": Path(tokenizer.name).name, "sha256": tokenizer.fingerprint}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of a model's folder, empty where there is no such file.
-
-    Raises InputError for a file that holds anything else.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        value = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: not readable as JSON ({reason})") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: holds no JSON object")
-    return value
-
-
-def _read(path: Path, spec: str) -> bytes:
-    try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" else data
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{spec}: no tokenizer there ({reason}); "
-            "give glm4 or a folder with tokenizer.json or tokenizer.model"
-        ) from error
-
-
-def _from_json(data: bytes, name: str, folder: Path | None) -> Tokenizer:
-    import tokenizers
-
-    try:
-        whole = tokenizers.Tokenizer.from_str(data.decode())
-    except Exception as error:  # the library raises plain Exception for a malformed file
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise InputError(f"{name}: not a tokenizer ({reason})") from error
-    return Tokenizer(
-        BytePairs(whole),
-        {token.content: number for number, token in whole.get_added_tokens_decoder().items()},
-        name=name,
-        fingerprint=hashlib.sha256(data).hexdigest(),
-        folder=folder,
-    )
-
-
-def _from_pieces(data: bytes, name: str, folder: Path) -> Tokenizer:
-    try:
-        encoder = SentencePieces(data)
-    except ValueError as error:
-        raise InputError(
-            f"{name}: tokenizer.model is neither a SentencePiece model nor byte-pair ranks; "
-            "is it cut off, or a pointer of Git LFS?"
-        ) from error
-    own = {"<unk>": encoder.unknown, "<s>": encoder.begin, "</s>": encoder.end}
-    return Tokenizer(
-        encoder,
-        {**own, **{text: encoder.size + place for place, text in enumerate(CHATGLM3)}},
-        name=name,
-        fingerprint=hashlib.sha256(data).hexdigest(),
-        folder=folder,
-    )
-
-
-def _from_ranks(data: bytes, name: str, folder: Path) -> Tokenizer:
-    import tokenizers
-
-    config = read_json(folder / CONFIG)
-    kind = config.get("tokenizer_class")
-    if kind not in RANKS_CLASSES:
-        raise InputError(f"{name}: the ranks are of a {kind}, not of a GLM; give a tokenizer.json")
-    try:
-        whole = from_ranks(data)
-    except ValueError as error:
-        raise InputError(f"{name}: tokenizer.model is damaged ({error})") from error
-    listed = _added(config, whole.get_vocab_size())
-    if not listed:
-        raise InputError(f"{name}: {CONFIG} beside tokenizer.model names no added tokens")
-    whole.add_special_tokens(
-        [
-            tokenizers.AddedToken(text, normalized=False)
-            for text in sorted(listed, key=listed.__getitem__)
-        ]
-    )
-    added = {token.content: number for number, token in whole.get_added_tokens_decoder().items()}
-    if added != listed:
-        raise InputError(f"{name}: {CONFIG}: the added tokens' ids do not follow the ranks")
-    stamp = hashlib.sha256(data + orjson.dumps(added, option=orjson.OPT_SORT_KEYS))
-    return Tokenizer(
-        BytePairs(whole), added, name=name, fingerprint=stamp.hexdigest(), folder=folder
-    )
-
-
-def _added(config: Mapping[str, Any], first: int) -> dict[str, int]:
-    """Added tokens as a tokenizer_config.json lists them: with their ids, or in order."""
-    try:
-        listed = config.get("added_tokens_decoder") or {}
-        added = {str(token["content"]): int(number) for number, token in listed.items()}
-        names = [] if added else config.get("additional_special_tokens") or []
-        return added or {str(text): first + place for place, text in enumerate(names)}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{CONFIG}: its added tokens are malformed") from error
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)

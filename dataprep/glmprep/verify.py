@@ -150,17 +150,15 @@ class _Proof:
 
     def data(self, lines: pl.DataFrame, again: Again) -> None:
         """Check the ledger's lines beside those that the data makes."""
-        self.rows_again = again.accounts.ledger.read
+        self.rows_again = again.ledger.read
         self.check(other_files, other_files(self.manifest.inputs, again.names))
-        made = pl.from_arrow(again.accounts.entries.table())
-        assert isinstance(made, pl.DataFrame)
-        table = beside_data(lines, made, again.files)
+        table = beside_data(lines, again.lines, again.files)
         for rule in ROW_RULES:
             self._check_rows(rule, table)
 
     def sums(self, lines: pl.DataFrame, again: Again | None) -> None:
         """Check all sums against each other."""
-        counted = None if again is None else again.accounts.ledger
+        counted = None if again is None else again.ledger
         listed = added_up(lines)
         self.check(sums_differ, sums_differ(self.found, self.manifest, listed, counted))
 

@@ -1,41 +1,47 @@
-"""Reports: one self-contained HTML page, in Chinese and English, from plain records."""
+"""Reports: one self-contained HTML page, in Chinese and English, from plain records.
+
+The records are imported when they are first named: making them takes longer than many a command.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from glmreport.page import (
-    Block,
-    Chapter,
-    Chart,
-    Code,
-    Column,
-    Example,
-    Fact,
-    FindingView,
-    Leaf,
-    Leaves,
-    Page,
-    Paragraph,
-    Provenance,
-    Section,
-    Step,
-    Table,
-    TokenSpan,
-    TokenView,
-    Turn,
-    Verdict,
-)
-from glmreport.text import (
-    Catalogue,
-    CatalogueError,
-    Literal,
-    Message,
-    RuleTitle,
-    Text,
-    check_catalogues,
-    rule_text,
-)
+if TYPE_CHECKING:
+    from glmreport.page import (
+        Block,
+        Chapter,
+        Chart,
+        Code,
+        Column,
+        Example,
+        Fact,
+        FindingView,
+        Leaf,
+        Leaves,
+        Page,
+        Paragraph,
+        Provenance,
+        Section,
+        Step,
+        Table,
+        TokenSpan,
+        TokenView,
+        Turn,
+        Verdict,
+    )
+    from glmreport.text import (
+        Catalogue,
+        CatalogueError,
+        Literal,
+        Message,
+        RuleTitle,
+        Text,
+        check_catalogues,
+        rule_text,
+    )
 
 __all__ = [
     "Block",
@@ -69,6 +75,14 @@ __all__ = [
     "rule_text",
     "write",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in ("glmreport.page", "glmreport.text"):
+            if hasattr(found := import_module(module), name):
+                return getattr(found, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def render(page: Page) -> str:

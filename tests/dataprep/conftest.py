@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-from importlib import resources
 from pathlib import Path
 
 import pytest
 import tokenizers
 from glmprep import families
+from glmprep.encoders import embedded
 from glmprep.families import Family
 from glmprep.tokenizer import Tokenizer, load
 
@@ -36,8 +35,7 @@ def family(tokenizer: Tokenizer) -> Family:
 @pytest.fixture(scope="session")
 def tokenizer_json() -> bytes:
     """The embedded tokenizer.json."""
-    packed = resources.files("glmprep").joinpath("assets/glm4.tokenizer.json.gz")
-    return gzip.decompress(packed.read_bytes())
+    return embedded.whole()
 
 
 @pytest.fixture(scope="session")

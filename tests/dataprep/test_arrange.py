@@ -2,104 +2,139 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
-from glmprep.arrange import MULTIPLE, best_edges, best_fit, bucketed, packed
+from glmprep import arrange
+from glmprep.arrange import Plan, bucketed, fewest_rows, packed
 from glmprep.errors import UsageError
+from glmprep.order import Order
+from glmprep.packing import best_fit_decreasing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from . import realdata
+
 CAPACITY = 1000
-some_lengths = st.lists(st.integers(1, CAPACITY), min_size=1, max_size=200).map(np.array)
+some_lengths = st.lists(st.integers(1, CAPACITY), max_size=200).map(
+    lambda lengths: np.array(lengths, np.int32)
+)
 
 
-@st.composite
-def full_bins(draw: st.DrawFn) -> tuple[np.ndarray, int]:
-    """Items that fill a number of bins exactly, in random order, and that number."""
-    cuts = draw(
-        st.lists(st.lists(st.integers(1, CAPACITY - 1), max_size=6), min_size=1, max_size=40)
-    )
-    items = [np.diff([0, *sorted(set(places)), CAPACITY]) for places in cuts]
-    order = draw(st.permutations(range(sum(map(len, items)))))
-    return np.concatenate(items)[list(order)], len(cuts)
+def same(one: Plan, other: Plan) -> bool:
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in one.__slots__)
 
 
 @settings(deadline=None)
-@given(full_bins(), st.integers(0, 3))
-def test_packing_holds_every_item_once_within_capacity_and_near_the_optimum(
-    drawn: tuple[np.ndarray, int], seed: int
+@given(some_lengths, st.integers(0, 3))
+def test_packing_holds_every_conversation_once_within_capacity(
+    lengths: np.ndarray, seed: int
 ) -> None:
-    lengths, optimum = drawn
     plan = packed(lengths, capacity=CAPACITY, seed=seed)
-    bins = np.split(plan.members, plan.offsets[1:-1])
     assert sorted(plan.members.tolist()) == list(range(len(lengths)))
-    assert all(0 < lengths[members].sum() <= CAPACITY for members in bins)
-    assert len(plan) <= 11 / 9 * optimum + 6 / 9  # what is proven of best-fit decreasing
-    again = packed(lengths, capacity=CAPACITY, seed=seed)
-    np.testing.assert_array_equal(plan.members, again.members)
-    np.testing.assert_array_equal(plan.offsets, again.offsets)
+    rows = np.split(plan.members, plan.offsets[1:-1]) if len(plan) else []
+    assert all(0 < lengths[members].sum() <= CAPACITY for members in rows)
+    counts = np.bincount(lengths, minlength=CAPACITY + 1)
+    assert len(plan) == fewest_rows(counts, CAPACITY).bins
+    assert same(plan, packed(lengths, capacity=CAPACITY, seed=seed))
 
 
-def test_packing_fills_rows_of_realistic_lengths_to_999_in_a_thousand() -> None:
-    drawn = np.random.default_rng(0).lognormal(6, 0.8, 20_000)
-    lengths = np.clip(drawn, 16, 8192).astype(np.int64)
-    plan = packed(lengths, capacity=8192, seed=0)
-    assert lengths.sum() / plan.bucket.sum() > 0.999
+@settings(deadline=None, max_examples=30)
+@given(some_lengths, st.integers(1, 50))
+def test_packing_in_small_parts_makes_rows_of_the_same_lengths(
+    lengths: np.ndarray, chunk: int
+) -> None:
+    def rows() -> list[list[int]]:
+        plan = packed(lengths, capacity=CAPACITY, seed=1)
+        assert sorted(plan.members.tolist()) == list(range(len(lengths)))
+        return sorted(
+            sorted(each.tolist()) for each in np.split(lengths[plan.members], plan.offsets[1:-1])
+        )
+
+    whole = rows()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrange, "CHUNK", chunk)
+        assert rows() == whole
 
 
-def test_an_item_goes_into_the_fullest_bin_that_has_room() -> None:
-    # Into the emptiest one, the last item would need a third bin.
-    assert best_fit(np.array([6, 5, 4, 3, 2]), 10) == [[0, 2], [1, 3, 4]]
+def test_real_counselling_fills_rows_where_best_fit_decreasing_leaves_gaps(assets: Path) -> None:
+    data = realdata.rows(assets, "smilechat")
+    characters = [sum(len(message["content"]) for message in row["messages"]) for row in data]
+    found = np.array(characters) * 3 // 5  # about their tokens
+    found = found[found <= 2048]
+    plan = packed(found, capacity=2048, seed=0)
+    assert found.sum() / plan.bucket.sum() > 0.998
+    gaps = best_fit_decreasing(np.bincount(found, minlength=2049), 2048)
+    assert found.sum() / (gaps.bins * 2048) < 0.99
 
 
-def test_packing_refuses_what_is_longer_than_a_row() -> None:
+def test_packing_over_files_gives_what_packing_in_memory_does(tmp_path: Path) -> None:
+    lengths = np.memmap(tmp_path / "lengths", np.int32, "w+", shape=(5000,))
+    lengths[:] = np.random.default_rng(0).integers(1, CAPACITY, 5000)
+    on_disk = packed(lengths, capacity=CAPACITY, seed=3, scratch=tmp_path)
+    assert isinstance(on_disk.members, np.memmap)
+    assert same(on_disk, packed(np.array(lengths), capacity=CAPACITY, seed=3))
+    assert [path.name for path in tmp_path.iterdir()] == ["lengths"]
+
+
+def test_conversations_of_one_length_and_rows_are_shuffled() -> None:
+    plan = packed(np.full(1000, 100), capacity=CAPACITY, seed=0)
+    steps = np.diff(plan.members)
+    assert (steps == 1).mean() < 0.02
+    lengths = np.sort(np.random.default_rng(0).integers(501, CAPACITY, 1000))
+    firsts = lengths[packed(lengths, capacity=CAPACITY, seed=0).members]
+    assert abs(np.corrcoef(firsts, np.arange(1000))[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda lengths: packed(lengths, capacity=CAPACITY, seed=0),
+        lambda lengths: bucketed(lengths, buckets=4, max_length=CAPACITY, seed=0),
+    ],
+)
+def test_what_is_longer_than_a_row_is_refused(make) -> None:
     with pytest.raises(UsageError, match="1001 tokens in rows of 1000"):
-        best_fit(np.array([5, 1001]), CAPACITY)
+        make(np.array([5, 1001]))
 
 
 @settings(deadline=None)
 @given(
-    st.lists(st.integers(1, 64 * 9), min_size=1, max_size=30).map(np.array),
-    st.integers(1, 5),
-    st.integers(0, 70),
+    some_lengths,
+    st.integers(1, 9),
+    st.integers(0, 3),
+    st.sampled_from(["shuffled", "short-first", "length-mixed"]),
 )
-def test_edges_need_the_least_padding_of_all(lengths: np.ndarray, buckets: int, slack: int) -> None:
-    most = int(lengths.max()) + slack
-    edges = best_edges(lengths, buckets, most)
-    assert len(edges) <= buckets
-    assert edges.max() <= most
-    rounded = np.minimum(-(-lengths // MULTIPLE) * MULTIPLE, most)
-    sizes = np.unique(rounded)
-
-    def padded(chosen: np.ndarray) -> int:
-        return int(chosen[np.searchsorted(chosen, lengths)].sum())
-
-    lower = [
-        np.array([*below, sizes[-1]])
-        for count in range(min(buckets, len(sizes)))
-        for below in combinations(sizes[:-1].tolist(), count)
-    ]
-    assert padded(edges) == min(map(padded, lower))
-
-
-@settings(deadline=None)
-@given(some_lengths, st.integers(1, 9), st.integers(0, 3))
-def test_buckets_hold_every_item_once_in_a_row_that_is_long_enough(
-    lengths: np.ndarray, buckets: int, seed: int
+def test_buckets_hold_every_conversation_once_in_a_row_that_is_long_enough(
+    lengths: np.ndarray, buckets: int, seed: int, kind: str
 ) -> None:
-    plan = bucketed(lengths, buckets=buckets, max_length=CAPACITY, seed=seed)
+    order = Order(kind=kind)
+    plan = bucketed(lengths, buckets=buckets, max_length=CAPACITY, seed=seed, order=order)
     assert sorted(plan.members.tolist()) == list(range(len(lengths)))
+    assert plan.offsets.tolist() == list(range(len(lengths) + 1))
     assert (lengths[plan.members] <= plan.bucket).all()
-    assert plan.bucket.max() <= CAPACITY
-    assert (np.diff(plan.bucket) >= 0).all()
+    assert plan.bucket.max(initial=0) <= CAPACITY
     assert len(np.unique(plan.bucket)) <= buckets
-    again = bucketed(lengths, buckets=buckets, max_length=CAPACITY, seed=seed)
-    np.testing.assert_array_equal(plan.members, again.members)
+    if kind == "short-first":
+        assert (np.diff(plan.bucket) >= 0).all()
+    again = bucketed(lengths, buckets=buckets, max_length=CAPACITY, seed=seed, order=order)
+    assert same(plan, again)
+
+
+def test_rows_of_a_batch_stand_together_and_batches_are_shuffled() -> None:
+    lengths = np.random.default_rng(0).integers(1, 1025, 4000)
+    plan = bucketed(lengths, buckets=4, max_length=1024, seed=0, tokens=8192)
+    runs = np.flatnonzero(np.diff(plan.bucket, prepend=0))
+    assert len(runs) > len(np.unique(plan.bucket)) * 10
+    in_run = np.diff(runs, append=len(lengths)) * plan.bucket[runs]
+    assert (in_run > 8192 * 0.8).all()
 
 
 def test_another_seed_gives_another_order() -> None:
     lengths = np.arange(1, 200)
-    one, other = (packed(lengths, capacity=CAPACITY, seed=seed).members for seed in (0, 1))
-    assert one.tolist() != other.tolist()
+    for make in (
+        lambda seed: packed(lengths, capacity=CAPACITY, seed=seed),
+        lambda seed: bucketed(lengths, buckets=2, max_length=CAPACITY, seed=seed),
+    ):
+        assert not same(make(0), make(1))

@@ -208,10 +208,11 @@ def test_one_huge_turn_without_any_mark_still_makes_a_note(tokenizer: Tokenizer)
 
 
 class Counting(Tokenizer):
-    """A tokenizer that counts the texts that it is given."""
+    """A tokenizer that counts the texts that it is given in batches, as turns are."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.__dict__.update(vars(tokenizer))
+        self.encode = tokenizer.encode  # type: ignore[method-assign]
         self.seen = 0
 
     def encode_batch(self, texts: Sequence[str]) -> Any:

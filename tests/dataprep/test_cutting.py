@@ -17,7 +17,9 @@ from glmprep.errors import InputError
 from glmprep.families import Family
 from glmprep.records import Conversation
 from glmprep.source import Source
+from glmprep.store import Folder
 from glmprep.tokenizer import Tokenizer
+from glmprep.tokenizing import Ready
 
 from .chats import chat, write
 
@@ -32,8 +34,7 @@ def cut(
     return segment.segment(
         Source(paths=[write(folder / "chats.jsonl", chats)]),
         folder / "out.jsonl",
-        family=family,
-        tokenizer=tokenizer,
+        tokenizing=Ready(tokenizer, family),
         cutting=cutting,
     )
 
@@ -92,9 +93,8 @@ def test_shards_tell_how_their_conversations_were_cut(
     cut(tmp_path, family, tokenizer, NOTED, chat(("user", "How?"), ("assistant", "So.")))
     made = bucket.bucket(
         Source(paths=[str(tmp_path / "out.jsonl")]),
-        tmp_path / "shards",
-        family=family,
-        tokenizer=tokenizer,
+        Folder(tmp_path / "shards"),
+        tokenizing=Ready(tokenizer, family),
         config=bucket.Config(max_length=256),
     )
     assert from_json(made.manifest.config["cutting"]) == NOTED

@@ -16,7 +16,18 @@ import orjson
 import polars as pl
 import pyarrow as pa
 import pytest
-from glmprep import accounts, bucket, canonical, coverage, entries, intake, policy, segment, shards
+from glmprep import (
+    accounts,
+    bucket,
+    canonical,
+    coverage,
+    entries,
+    intake,
+    measured,
+    policy,
+    segment,
+    shards,
+)
 from glmprep.cutting import Cutting, OnOverflow
 from glmprep.errors import InputError
 from glmprep.families import Family
@@ -27,7 +38,9 @@ from glmprep.records import Conversation, Message, Origin, Rejection, Untrained
 from glmprep.reread import Inputs
 from glmprep.sized import size
 from glmprep.source import TRAIN_ON, Source, TrainOn
+from glmprep.store import Folder
 from glmprep.tokenizer import Tokenizer
+from glmprep.tokenizing import Ready
 from glmprep.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,9 +99,8 @@ def make(
 ) -> Ledger:
     result = bucket.bucket(
         Source(paths=paths, train_on=train_on),
-        output,
-        family=family,
-        tokenizer=tokenizer,
+        Folder(output),
+        tokenizing=Ready(tokenizer, family),
         config=bucket.Config(layout=layout, max_length=max_length),
     )
     return result.ledger
@@ -130,7 +142,7 @@ def test_every_row_turn_and_target_is_on_the_ledger_and_proven_from_the_data(
         )  # fmt: skip
         lines = lines_of(output)
         _, rows = shards.read(output)
-        proof = verify(output, Inputs(paths=[data], tokenizer=tokenizer, family=used))
+        proof = verify(output, Inputs(paths=[data], tokenizing=Ready(tokenizer, used)))
     assert proof.findings == []
     assert proof.rows_again == ledger.read == len(chats) + len(bad)
     assert ledger.differences() == []
@@ -197,8 +209,7 @@ def test_every_turn_and_target_of_a_split_is_on_its_ledger(
         result = segment.segment(
             Source(paths=[write(Path(name) / "a.jsonl", chats)], train_on=train_on),
             output,
-            family=used,
-            tokenizer=tokenizer,
+            tokenizing=Ready(tokenizer, used),
             cutting=Cutting(
                 max_length=max_length,
                 context="overlap",
@@ -247,8 +258,7 @@ def test_the_turns_of_a_split_are_kept_set_aside_or_left_out(
     result = segment.segment(
         source,
         tmp_path / "out.jsonl",
-        family=family,
-        tokenizer=tokenizer,
+        tokenizing=Ready(tokenizer, family),
         cutting=Cutting(max_length=140, on_overflow="quarantine"),
     )
     counts = result.counts
@@ -277,8 +287,7 @@ def test_a_long_row_without_a_target_is_set_aside_and_listed(
     result = segment.segment(
         Source(paths=[write(tmp_path / "a.jsonl", [one])]),
         tmp_path / "out.jsonl",
-        family=RowTooMany(tokenizer),
-        tokenizer=tokenizer,
+        tokenizing=Ready(tokenizer, RowTooMany(tokenizer)),
         cutting=Cutting(max_length=100),
     )
     assert [(one.rule, one.conversation) for one in result.rejections] == [("DL002", "context")]
@@ -316,9 +325,8 @@ def test_rows_that_are_left_out_of_one_conversation_are_one_row_of_the_data(
     long = chat(*short.messages, ("user", "c " * 50), ("assistant", "Third."))
     result = bucket.bucket(
         Source(paths=[write(tmp_path / "a.jsonl", [short, long])]),
-        tmp_path / "shards",
-        family=per_answer,
-        tokenizer=tokenizer,
+        Folder(tmp_path / "shards"),
+        tokenizing=Ready(tokenizer, per_answer),
         config=bucket.Config(max_length=40),
     )
     assert result.ledger.written.rows == 2
@@ -338,7 +346,7 @@ def test_each_token_of_a_row_is_of_one_kind(family: Family, tokenizer: Tokenizer
     ]
     question = Message(role="user", content="And?", untrained="context")
     body = chat(*(message for answer in answers for message in (question, answer)))
-    numbers = accounts.measure([body], tokenize([body], family, tokenizer))
+    numbers = measured.measure([body], tokenize([body], family, tokenizer))
     sums = Sums(rows=1, **{name: int(column[0]) for name, column in numbers.items()})
     [sized] = size([body], family, tokenizer)
     assert tuple(sums.untrained) == reasons
@@ -473,6 +481,6 @@ def test_lines_without_a_place_in_the_data_are_no_ledger(tmp_path: Path) -> None
     for name in ("file", "line", "outcome"):
         at = table.schema.get_field_index(name)
         broken = table.set_column(at, table.schema.field(at), pa.nulls(1, table.schema.types[at]))
-        entries.write(broken, tmp_path / "a.parquet")
+        entries.write([broken], tmp_path / "a.parquet")
         with pytest.raises(InputError, match="a column is missing or has gaps"):
             entries.read(tmp_path / "a.parquet", accounts.SCHEMA)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from glmprep.families import Family
 from glmprep.labels import tokenize
-from glmprep.languages import LANGUAGES, languages
+from glmprep.languages import CLEAR, LANGUAGES, languages
 from glmprep.lengths import Cut, Lengths, covering, percentiles
 from glmprep.records import Conversation, Role
 from glmprep.tokenizer import Tokenizer
@@ -78,6 +79,18 @@ def test_percentiles_are_lengths_that_occur() -> None:
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 512), (0.95, 1024), (1.0, 1024)])
 def test_a_suggested_limit_covers_the_share_that_was_asked_for(share: float, expected: int) -> None:
     assert covering(np.array([100, 300, 500, 800]), share, 256) == expected
+
+
+@given(st.lists(st.lists(st.text(max_size=8), min_size=1, max_size=3), max_size=5))
+def test_scripts_are_those_of_regular_expressions(texts: list[list[str]]) -> None:
+    found = languages([chat(*(("user", text) for text in said)) for said in texts])
+    for said, language in zip(texts, found.tolist(), strict=True):
+        text = pl.Series(said)
+        han = text.str.count_matches(r"\p{Han}").sum()
+        latin = text.str.count_matches(r"\p{Latin}+").sum()
+        share = han / max(han + latin, 1)
+        clear = "chinese" if share >= CLEAR else "english" if share <= 1 - CLEAR else "mixed"
+        assert LANGUAGES[language] == (clear if han + latin else "other")
 
 
 def test_conversations_are_told_apart_by_script_and_by_tools(

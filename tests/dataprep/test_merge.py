@@ -6,27 +6,34 @@ import gzip
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from click.testing import CliRunner
-from glmprep import canonical
+from glmprep import blocks, canonical
 from glmprep.cli import glmprep
+from glmprep.engines.local import Processes
 from glmprep.errors import InputError, SuiteError, UsageError
 from glmprep.families import Family
 from glmprep.intake import Intake
-from glmprep.merge import Result, merge
+from glmprep.merge import merge
+from glmprep.merging.collecting import Collector, Result
+from glmprep.merging.groups import Alike
 from glmprep.merging.merger import Merger
 from glmprep.merging.phrases import shipped
 from glmprep.merging.restoring import map_path, restore
-from glmprep.merging.trimming import Trimmer
+from glmprep.merging.settings import Merging
+from glmprep.merging.stage import MergeBlocks
 from glmprep.merging.trims import TRIMS
 from glmprep.records import Conversation, Message, Origin, ToolCall
 from glmprep.repair import Edit
 from glmprep.source import Source
+from glmprep.store import Folder
 from glmprep.tokenizer import Tokenizer
+from glmprep.tokenizing import Named, Ready
 from glmprep.views import merge as view
 from glmreport import render
 
@@ -41,6 +48,7 @@ CALL = Message(role="assistant", tool_calls=(ToolCall(name="f", arguments="{}"),
 CALLS = chat(("user", "uh , do it"), CALL, Message(role="tool", content="uh , {noise}"))
 HOSTILE = chat(("user", "Hi, <script>alert(1)</script>\x1b[31m there, thanks"), ("assistant", "x"))
 
+ALL = Merging(trim=tuple(TRIMS))
 Run = Callable[..., Result]
 
 
@@ -53,16 +61,11 @@ def run(tmp_path: Path, family: Family, tokenizer: Tokenizer) -> Run:
         return merge(
             Source(paths=[path]),
             None if dry else tmp_path / "out.jsonl",
-            merger=trimming(answers=answers),
-            family=family,
-            tokenizer=tokenizer,
+            merging=replace(ALL, answers=answers),
+            tokenizing=Ready(tokenizer, family),
         )
 
     return merged
-
-
-def trimming(*, answers: bool = False) -> Merger:
-    return Merger(trimmer=Trimmer(names=frozenset(TRIMS), phrases=shipped(), answers=answers))
 
 
 def lines(path: Path) -> list[Any]:
@@ -91,7 +94,7 @@ def test_what_is_written_and_how_it_came_to_be(run: Run, tmp_path: Path) -> None
             {"rule": "DF504", "at": 0, "cut": [[6, "，谢谢"]]},
         ],
     }
-    assert (second["line"], last.keys()) == (3, {"source", "merged"})
+    assert (second["line"], last.keys()) == (3, {"format", "source", "merged"})
     assert list(result.removed) == ["DF501", "DF502", "DF503", "DF504", "DF505"]
     assert result.removed["DF503"].as_json() == {
         "places": 1,
@@ -227,6 +230,17 @@ def test_a_map_that_was_cut_off_is_refused(run: Run, tmp_path: Path) -> None:
         restore(out, cut, tmp_path / "back.jsonl")
 
 
+def test_a_map_of_another_version_is_refused(run: Run, tmp_path: Path) -> None:
+    run([GREETED, PLAIN])
+    out = tmp_path / "out.jsonl"
+    *entries, last = lines(map_path(out))
+    older = tmp_path / "older.jsonl"
+    del last["format"]
+    older.write_bytes(b"".join(orjson.dumps(each) + b"\n" for each in (*entries, last)))
+    with pytest.raises(InputError, match=r"older.jsonl:2: not in the format glmprep-merges/2"):
+        restore(out, older, tmp_path / "back.jsonl")
+
+
 def test_key_information_is_looked_for_once_more_at_the_end(
     monkeypatch: pytest.MonkeyPatch, run: Run, tmp_path: Path
 ) -> None:
@@ -268,13 +282,11 @@ def test_findings_tell_what_was_quoted_and_what_was_kept(
     assert silent & found == {"DF508", "DF516"}
     phrases = tmp_path / "phrases.toml"
     phrases.write_text('[greetings]\nfr = ["salle 12"]\n')
-    trimmer = Trimmer(names=["greetings"], phrases=shipped().with_file(phrases), answers=False)
     kept = merge(
         Source(paths=[write(tmp_path / "in.jsonl", [chat(("user", "Salle 12."), *ANSWERED)])]),
         None,
-        merger=Merger(trimmer=trimmer),
-        family=family,
-        tokenizer=tokenizer,
+        merging=Merging(trim=("greetings",), phrases=shipped().with_file(phrases).as_text()),
+        tokenizing=Ready(tokenizer, family),
     )
     assert silent & {finding.rule for finding in kept.findings} == {"DF517"}
 
@@ -373,3 +385,130 @@ def test_close_neighbours_are_joined_and_come_back(tmp_path: Path) -> None:
     told = json.loads(repaired.stdout)
     assert told["after"]["rows"] == told["before"]["rows"]
     assert back(tmp_path)
+
+
+TWIN = chat(
+    ("user", "How do I get from the old station to the house of my sister by the river?"),
+    ("assistant", "Take the second street on the left, and walk on to the river from there."),
+)
+GREETED_TWIN = chat(("user", f"Hi, {TWIN.messages[0].content}"), TWIN.messages[1])
+MIXED = [GREETED, TWIN, POLITE, NOISY, GREETED_TWIN, PLAIN, POLITE, TWIN, CALLS, TWIN, POLITE]
+EVERYTHING = replace(ALL, answers=True, turns=True, groups=Alike())
+
+
+Everything = Callable[..., tuple[Result, dict[str, bytes]]]
+
+
+@pytest.fixture
+def everything(tmp_path: Path, family: Family, tokenizer: Tokenizer) -> Everything:
+    """Merges rows in all ways; the result, and the files that were written, by their names."""
+    source = Source(paths=[write(tmp_path / "in.jsonl", MIXED)], repair=True)
+
+    def merged(**more: Any) -> tuple[Result, dict[str, bytes]]:
+        given: dict[str, Any] = {"merging": EVERYTHING, "tokenizing": Ready(tokenizer, family)}
+        result = merge(source, tmp_path / "out" / "out.jsonl", **given | more)
+        written = sorted((tmp_path / "out").iterdir())
+        return result, {path.name: path.read_bytes() for path in written}
+
+    return merged
+
+
+def test_blocks_and_workers_make_no_difference(
+    everything: Everything, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, files = everything()
+    restore(tmp_path / "out/out.jsonl", tmp_path / "out/out.jsonl.merges.jsonl", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "in.jsonl").read_bytes()
+    assert result.removed["DF531"].places == 3
+    assert len(result.rejections) == 3
+    assert list(files) == [
+        f"out.jsonl{end}" for end in ("", ".merges.jsonl", ".rejects.jsonl", ".repairs.jsonl")
+    ]
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1)
+    parted, parted_files = everything()
+    assert parted_files == files
+    assert parted.as_json() == result.as_json()
+    assert parted.findings == result.findings
+    with Processes(2) as engine:
+        worked, worked_files = everything(engine=engine, tokenizing=Named(tokenizer="glm4"))
+    assert worked_files == files
+    assert worked.as_json() == result.as_json()
+
+
+def test_what_was_made_of_blocks_is_found_again_and_made_again_where_it_is_broken(
+    everything: Everything, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1)
+    units = tmp_path / "units"
+    first = everything(units=Folder(units))
+    times = {path: path.stat().st_mtime_ns for path in units.iterdir()}
+    for number, end in enumerate(("merges", "sketches", "jsonl", "json")):
+        broken = sorted(units.glob(f"*.{end}"))[number]
+        broken.write_bytes(broken.read_bytes()[:-1] if end == "json" else b"")
+    assert everything(units=Folder(units))[1] == first[1]
+    made = {path.stem for path, time in times.items() if path.stat().st_mtime_ns != time}
+    assert 1 <= len(made) <= 4
+    capped = everything(units=Folder(units), merging=replace(EVERYTHING, groups=Alike(most=2)))
+    assert capped[0].removed["DF531"].places == 2
+    assert len(list(units.iterdir())) == len(times)
+
+
+def test_other_settings_make_other_blocks(everything: Everything, tmp_path: Path) -> None:
+    units = tmp_path / "units"
+    (tmp_path / "more.toml").write_text('[thanks]\nfr = ["merci"]\n')
+    phrases = shipped().with_file(tmp_path / "more.toml").as_text()
+    others: list[dict[str, Any]] = [
+        {},
+        {"answers": False},
+        {"phrases": phrases},
+        {"trim": ("tags",)},
+        {"turns": False},
+        {"threshold": 0.5},
+        {"groups": None},
+    ]
+    for made, other in enumerate(others, 1):
+        everything(units=Folder(units), merging=replace(EVERYTHING, **other))
+        assert len(list(units.glob("*.json"))) == made
+
+
+def test_a_merge_that_fails_leaves_nothing_behind_nor_does_one_that_was_killed(
+    everything: Everything, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_over = tmp_path / "out" / "out.jsonl.units.tmp"
+    left_over.mkdir(parents=True)
+    (left_over / "1.jsonl").write_bytes(b"")
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks, "BLOCK_BYTES", 1)
+        patch.setattr(Collector, "finish", lambda _: (_ for _ in ()).throw(InputError("no")))
+        with pytest.raises(InputError, match="no"):
+            everything()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_places_are_told_where_the_rows_stand_now(
+    tmp_path: Path, family: Family, tokenizer: Tokenizer
+) -> None:
+    store, source = Folder(tmp_path / "units"), Source(paths=["now.jsonl"])
+    made = MergeBlocks(
+        source=source,
+        tokenizing=Ready(tokenizer, family),
+        merging=EVERYTHING,
+        store=store,
+        stamp="",
+        output="out.jsonl",
+    )
+    text, following = made(blocks.derived("then.jsonl", write_bytes(MIXED)))
+    with Collector(
+        source, tmp_path / "out.jsonl", files=["now.jsonl"], store=store, alike=Alike()
+    ) as collector:
+        collector.add(text, before=7)
+        result = collector.finish()
+    assert [one.origin.line for one in result.rejections] == [10, 14, 18]
+    wheres = [entry["where"] for entry in lines(map_path(tmp_path / "out.jsonl"))[:-1]]
+    assert wheres == [f"now.jsonl:{7 + line}" for line in (1, 3, 4, 5, 7, 8, 9, 10, 11)]
+    kept = [entry.get("kept") for entry in lines(map_path(tmp_path / "out.jsonl"))]
+    assert kept.count("now.jsonl:9") == 3
+    assert {one.where.split(":")[0] for all_ in result.differences.values() for one in all_} == {
+        "now.jsonl"
+    }
+    assert len(list(following.rows())) == text.lines == result.after.rows + 3

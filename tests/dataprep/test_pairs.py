@@ -180,6 +180,7 @@ def test_conversations_without_an_exchange_are_passed_over(no_tokens: TokenBatch
 
 def test_blocks_are_judged_together(monkeypatch: pytest.MonkeyPatch, no_tokens: TokenBatch) -> None:
     monkeypatch.setattr(pairs, "BLOCK", 300)
+    monkeypatch.setattr(pairs, "TOGETHER", 100)
     rows = sample("toolcalls")
     hits = found(dealt(rows, [*range(1, len(rows)), 0]), no_tokens)
     assert hits["DF401"].data["offset"] == 1
@@ -257,8 +258,26 @@ def test_features_of_a_text_do_not_depend_on_its_neighbours(texts: list[str]) ->
 
 def test_memory_of_a_block_is_given_back(monkeypatch: pytest.MonkeyPatch, no_tokens: Any) -> None:
     monkeypatch.setattr(pairs, "BLOCK", 100)
+    monkeypatch.setattr(pairs, "TOGETHER", 100)
     collector = Pairs()
     rows = sample("toolcalls")
     for place in range(0, 400, 100):
         collector.add(rows[place : place + 100], no_tokens)
         assert not collector._block.origins
+        assert not collector._waiting
+
+
+def test_what_is_found_does_not_depend_on_batches(
+    monkeypatch: pytest.MonkeyPatch, no_tokens: TokenBatch
+) -> None:
+    rows = sample("toolcalls")
+    shifted = dealt(rows, [*range(1, len(rows)), 0])
+    whole = found(shifted, no_tokens)
+    assert whole
+    monkeypatch.setattr(pairs, "AT_ONCE", 7)
+    collector = Pairs()
+    for one in shifted:
+        collector.add([one], no_tokens)
+    assert [hit.data for hit in collector.hits()] == [
+        {name: hit.data[name] for name in ("offset", "told")} for hit in whole.values()
+    ]

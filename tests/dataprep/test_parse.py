@@ -8,7 +8,8 @@ import orjson
 import pytest
 from glmprep import canonical
 from glmprep.parse import parse
-from glmprep.records import Conversation, Message, Origin, RawRow, Rejection
+from glmprep.records import Conversation, Message, Origin, RawRow, Rejection, plain
+from glmprep.schemas import calls
 from hypothesis import given, settings
 
 from .chats import chat, conversations
@@ -156,3 +157,21 @@ def test_deep_nesting_never_raises(depth: int) -> None:
     one({"id": nested(depth), "messages": [ASKED, SAID]})
     assert isinstance(one({"messages": [{"role": nested(depth), "content": "hi"}]}), Rejection)
     assert isinstance(one({"messages": [{**SAID, "weight": nested(depth)}]}), Rejection)
+
+
+def test_a_plain_message_is_the_message_that_its_role_and_text_make() -> None:
+    assert plain("user", "hi") == Message(role="user", content="hi")
+    assert hash(plain("assistant", "")) == hash(Message(role="assistant"))
+
+
+def test_equal_lists_of_tools_become_one_and_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "KEPT", 3)
+    monkeypatch.setattr(calls, "_known", {})
+    lists = [[{"name": f"f{place}", "parameters": {}}] for place in range(9)]
+    for one in lists:
+        assert calls.tools(one) is calls.tools(orjson.loads(orjson.dumps(one)))
+        assert calls.tools(one)[0]["function"] == one[0]
+        assert len(calls._known) <= 3
+    large = [{"name": "f", "description": "x" * calls.KEPT_BYTES}]
+    assert calls.tools(large) == calls.tools(large)
+    assert calls.tools(large) is not calls.tools(large)

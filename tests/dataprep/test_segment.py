@@ -11,10 +11,12 @@ from typing import get_args
 
 import orjson
 import pytest
-from glmprep import bucket, families, segment, shards
+from glmprep import blocks, bucket, canonical, families, segment, segmenting, shards
 from glmprep.contexts.before import Replay
 from glmprep.contexts.notes import Notes
 from glmprep.cutting import ContextName, Cutting, OnOverflow, SegmenterName
+from glmprep.engines.local import local
+from glmprep.errors import InputError
 from glmprep.exchanges import course
 from glmprep.families import Family, Thinking
 from glmprep.labels import tokenize
@@ -25,7 +27,9 @@ from glmprep.records import Conversation, Message, ToolCall
 from glmprep.segmenters.greedy import greedy
 from glmprep.sized import Limits, size
 from glmprep.source import Source
+from glmprep.store import Folder
 from glmprep.tokenizer import Tokenizer
+from glmprep.tokenizing import Named, Ready
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,8 +63,7 @@ def run(
     result = segment.segment(
         Source(paths=[write(folder / "chats.jsonl", chats)]),
         output,
-        family=family,
-        tokenizer=tokenizer,
+        tokenizing=Ready(tokenizer, family),
         cutting=cutting,
     )
     parsed = list(parse(read([str(output)])))
@@ -76,9 +79,8 @@ def trained_in_shards(
     output = folder / "shards"
     result = bucket.bucket(
         Source(paths=[str(folder / "segments.jsonl")]),
-        output,
-        family=family,
-        tokenizer=tokenizer,
+        Folder(output),
+        tokenizing=Ready(tokenizer, family),
         config=config,
     )
     assert not result.rejections
@@ -194,7 +196,7 @@ def assert_conserved(
         folder = Path(name)
         try:
             result, parts = run(folder, chats, family, tokenizer, cutting)
-        except segment.InputError:  # nothing of any of them fits
+        except InputError:  # nothing of any of them fits
             return []
         trained = trained_in_shards(folder, family, tokenizer, max_length)
     assert all(one.total <= max_length for one in size(parts, family, tokenizer))
@@ -410,3 +412,122 @@ def test_an_exchange_begins_at_a_question_and_holds_all_that_answers_it(
     before = Replay(Limits(max_length=MOST))
     parts = list(Planner(max_length=MOST, segmenter=greedy, before=before, split=None)(sized))
     assert [type(part) for part in parts] == [Segment]
+
+
+# ---------------------------------------------------------------- blocks
+
+CUTTING = replaying(120, 2, 30, on_overflow="middle")
+LONG = chat(("user", "Read this. " * 90 + "What is it?"), ("assistant", "It is a text."))
+CHATS = [
+    chat(*QUESTIONS),
+    LONG,
+    chat(("system", "Rule. " * 150), *QUESTIONS),
+    *[chat(*QUESTIONS)] * 3,
+]
+"""Some that are cut, one whose prompt is shortened, and one that is set aside."""
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """What a run wrote, by the names of the files."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def rows(folder: Path) -> str:
+    """A file with those chats, and rows that are mended or rejected between them."""
+    path = folder / "chats.jsonl"
+    lines = [chat_line.rstrip(b"\n") for chat_line in map(canonical.line, CHATS)]
+    mended = b'{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, '
+    mended += b'{"role": "assistant", "content": "c"}], "extra": 1}'
+    path.write_bytes(b"\n".join([lines[0], b"{", mended, *lines[1:], b"[]", mended]))
+    return str(path)
+
+
+@pytest.mark.parametrize(("block_bytes", "workers"), [(1, 1), (2000, 1), (2000, 2)])
+def test_neither_blocks_nor_workers_change_a_byte(
+    block_bytes: int, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, named = Source(paths=[rows(tmp_path)], repair=True), Named(tokenizer="glm4")
+    output = tmp_path / "out" / "out.jsonl"
+    whole = segment.segment(source, output, tokenizing=named, cutting=CUTTING)
+    expected = written(output.parent)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", block_bytes)
+    with local(workers) as engine:
+        made = segment.segment(source, output, tokenizing=named, cutting=CUTTING, engine=engine)
+    assert written(output.parent) == expected
+    assert len(expected) == 6
+    assert made.lengths.tolist() == whole.lengths.tolist()
+    assert made.as_json() == whole.as_json()
+    assert (made.seams, made.findings) == (whole.seams, whole.findings)
+
+
+def test_segments_of_derived_blocks_tell_the_lines_behind_those_before(
+    family: Family, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    merged = write(tmp_path / "merged.jsonl", CHATS)
+    source, ready = Source(paths=[merged]), Ready(tokenizer, family)
+    output = tmp_path / "out" / "out.jsonl"
+    by_hand = segment.segment(source, output, tokenizing=ready, cutting=CUTTING)
+    expected = written(output.parent)
+    work = segmenting.SegmentBlocks(
+        source=source,
+        tokenizing=ready,
+        cutting=CUTTING,
+        store=Folder(tmp_path / "units"),
+        stamp="",
+        output=str(output),
+    )
+    made = segment.Segmented(
+        output, store=work.store, files=[merged], source=source, cutting=CUTTING
+    )
+    before = 0
+    for part in (CHATS[:1], CHATS[1:4], CHATS[4:]):
+        data = b"".join(map(canonical.line, part))
+        text, following = work(blocks.derived("elsewhere/merged.jsonl", data))
+        assert following.data == work.store.read(f"{text.name}.jsonl")
+        made.add(text, before)
+        before += len(part)
+    result = made.finish()
+    assert written(output.parent) == expected
+    assert b"Rule" not in expected["out.jsonl"]
+    assert b'"tokens":' in expected["out.jsonl.shortened.jsonl"]
+    assert result.rejections == by_hand.rejections
+    assert (result.seams, result.findings) == (by_hand.seams, by_hand.findings)
+
+
+def test_blocks_that_were_made_are_not_made_again(
+    family: Family, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, ready = Source(paths=[rows(tmp_path)], repair=True), Ready(tokenizer, family)
+    output, units = tmp_path / "out" / "out.jsonl", Folder(tmp_path / "units")
+
+    def run(cutting: Cutting) -> dict[str, bytes]:
+        segment.segment(source, output, tokenizing=ready, cutting=cutting, units=units)
+        return written(output.parent)
+
+    expected = run(CUTTING)
+    (facts,) = (name for name in units.names() if name.endswith(".json"))
+    units.write(facts, [units.read(facts)[:-9]])
+    assert run(CUTTING) == expected  # made again, since a file was cut off
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the block is made again")
+
+    monkeypatch.setattr(segmenting, "_planner", refuse)
+    assert run(CUTTING) == expected
+    with pytest.raises(AssertionError, match="made again"):
+        run(replace(CUTTING, overlap=1))
+
+
+@pytest.mark.parametrize("limit", [120, 12])
+def test_no_unit_stays_beside_the_output(
+    limit: int, family: Family, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    killed = tmp_path / f"segments.jsonl{segment.PASSING}"
+    killed.mkdir()
+    (killed / "of-a-run-that-was-killed.json").write_bytes(b"{}")
+    try:
+        run(tmp_path, CHATS, family, tokenizer, replaying(limit, on_overflow="quarantine"))
+    except InputError:
+        assert limit == 12
+        assert not (tmp_path / "segments.jsonl").exists()
+    assert not killed.exists()

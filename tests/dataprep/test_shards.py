@@ -10,13 +10,15 @@ import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
-from glmprep import bucket, intake, shards
+from glmprep import bucket, gather, intake, shards
 from glmprep.errors import InputError, UsageError
 from glmprep.families import Family
 from glmprep.labels import tokenize
 from glmprep.records import Conversation, Message
 from glmprep.source import Source
+from glmprep.store import Folder
 from glmprep.tokenizer import Tokenizer
+from glmprep.tokenizing import Ready
 from glmprep.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,9 +41,8 @@ def make(
     config = bucket.Config(layout=layout, max_length=max_length)
     return bucket.bucket(
         Source(paths=[data]),
-        output,
-        family=family,
-        tokenizer=tokenizer,
+        Folder(output),
+        tokenizing=Ready(tokenizer, family),
         config=config,
         overwrite=overwrite,
     )
@@ -95,7 +96,7 @@ def test_runs_and_batch_sizes_give_the_same_bytes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bucket, "TOKENS_PER_FILE", 20_000)
+    monkeypatch.setattr(gather, "TOKENS_PER_FILE", 20_000)
     make("sample:toolcalls", tmp_path / "one", family, tokenizer, layout, max_length=600)
     make("sample:toolcalls", tmp_path / "two", family, tokenizer, layout, max_length=600)
     monkeypatch.setattr(intake, "BATCH", 77)

@@ -23,6 +23,7 @@ from glmprep.records import Conversation
 from glmprep.segment import segment
 from glmprep.simulate import LENGTHS, OURS, Outcome, Result, parse_lengths
 from glmprep.source import Source
+from glmprep.tokenizing import Ready
 from glmprep.views import simulate as view
 from glmreport import Page, render
 from glmreport.page import Table
@@ -138,8 +139,7 @@ def test_our_segmentation_keeps_what_glmprep_segment_writes(run, family, tokeniz
             written = segment(
                 Source(paths=[write(Path(folder) / "chats.jsonl", chats)]),
                 Path(folder) / "out.jsonl",
-                family=family,
-                tokenizer=tokenizer,
+                tokenizing=Ready(tokenizer, family),
                 cutting=Cutting(
                     max_length=length, context="overlap", overlap=2, context_tokens=length // 4
                 ),

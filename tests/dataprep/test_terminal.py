@@ -15,7 +15,9 @@ from glmprep.console import printable, run
 from glmprep.families import Family
 from glmprep.show import show
 from glmprep.source import Source
+from glmprep.store import Folder
 from glmprep.tokenizer import Tokenizer
+from glmprep.tokenizing import Ready
 from glmprep.transcript import kinds_of, spans_of
 from glmprep.views.tokens import as_text
 from hypothesis import given, settings
@@ -92,9 +94,8 @@ def test_marks_and_colours_show_the_same_text(
     (tmp_path / "a.jsonl").write_bytes(row("好的。"))
     bucket.bucket(
         Source(paths=[str(tmp_path / "a.jsonl")]),
-        tmp_path / "out",
-        family=family,
-        tokenizer=tokenizer,
+        Folder(tmp_path / "out"),
+        tokenizing=Ready(tokenizer, family),
         config=bucket.Config(max_length=200),
     )
     (shown,) = show(tmp_path / "out", [0])

@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from glmprep import accounts, bucket, canonical, families, reread, shards
+from glmprep import accounts, bucket, canonical, families, gather, reread, shards, tokenizing
 from glmprep.cli import glmprep
 from glmprep.console import run
 from glmprep.errors import IncompleteShards, InputError, UsageError
@@ -23,7 +23,9 @@ from glmprep.records import Conversation, Message
 from glmprep.reread import Inputs
 from glmprep.show import show
 from glmprep.source import Source
+from glmprep.store import Folder
 from glmprep.tokenizer import Tokenizer
+from glmprep.tokenizing import Named, Ready
 from glmprep.verify import verify
 
 from .chats import chat
@@ -60,6 +62,13 @@ def data_lines() -> list[bytes]:
     return lines
 
 
+class Asked(Ready):
+    """A tokenizer and a family that are there, as if they had been asked for by name."""
+
+    def settings(self) -> dict[str, Any]:
+        return {"asked": self.family.name, "thinking": "on", "template": None}
+
+
 def make(
     folder: Path, family: Family, tokenizer: Tokenizer, layout: Any = "packed", **source: Any
 ) -> Path:
@@ -68,14 +77,12 @@ def make(
     data = folder / "data.jsonl"
     data.write_bytes(b"".join(data_lines()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bucket, "TOKENS_PER_FILE", 1500)
+        patch.setattr(gather, "TOKENS_PER_FILE", 1500)
         bucket.bucket(
             Source(paths=[str(data)], **source),
-            folder / "shards",
-            family=family,
-            tokenizer=tokenizer,
+            Folder(folder / "shards"),
+            tokenizing=Asked(tokenizer, family),
             config=bucket.Config(layout=layout, max_length=LIMIT),
-            family_settings=reread.family_settings(family.name, "on", None),
         )
     return folder / "shards"
 
@@ -97,7 +104,7 @@ def from_data(family: Family, tokenizer: Tokenizer) -> Callable[..., set[str]]:
 
     def run(folder: Path, name: str = "data.jsonl") -> set[str]:
         paths = [str(folder.parent / name)]
-        inputs = Inputs(paths=paths, tokenizer=tokenizer, family=family)
+        inputs = Inputs(paths=paths, tokenizing=Ready(tokenizer, family))
         return {finding.rule for finding in verify(folder, inputs).findings}
 
     return run
@@ -484,10 +491,11 @@ def test_files_of_one_name_in_two_folders_are_told_apart(
         Path(paths[-1]).write_bytes(text)
     config = bucket.Config()
     output = tmp_path / "shards"
-    bucket.bucket(Source(paths=paths), output, family=family, tokenizer=tokenizer, config=config)
+    tokenizing = Ready(tokenizer, family)
+    bucket.bucket(Source(paths=paths), Folder(output), tokenizing=tokenizing, config=config)
 
     def broken(files: list[str]) -> set[str]:
-        inputs = Inputs(paths=files, tokenizer=tokenizer, family=family)
+        inputs = Inputs(paths=files, tokenizing=Ready(tokenizer, family))
         return {finding.rule for finding in verify(output, inputs).findings}
 
     assert broken(paths) == set()
@@ -500,7 +508,7 @@ def test_examples_name_the_line_of_the_data(
 ) -> None:
     edit_data(folder, edited(4, b"Answer", b"Retort"))
     data = str(folder.parent / "data.jsonl")
-    found = verify(folder, Inputs(paths=[data], tokenizer=tokenizer, family=family)).findings
+    found = verify(folder, Inputs(paths=[data], tokenizing=Ready(tokenizer, family))).findings
     [tokens] = [finding for finding in found if finding.rule == "DV012"]
     assert [example.where for example in tokens.examples] == [f"{data}:5"]
 
@@ -509,16 +517,17 @@ def test_the_family_is_loaded_as_it_was_asked_for(
     folder: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "load_tokenizer", lambda spec: tokenizer)
+    monkeypatch.setattr(tokenizing, "load_tokenizer", lambda spec, **_: tokenizer)
     manifest = shards.read_manifest(folder)
     data = [str(folder.parent / "data.jsonl")]
     inputs = reread.load(manifest, data, tokenizer=None, template=None)
-    assert inputs.family.name == families.load("auto", tokenizer).name
+    assert inputs.tokenizing.load()[1].name == families.load("auto", tokenizer).name
     assert verify(folder, inputs).findings == []
     template = folder.parent / "mine.jinja"
     template.write_text("{{ messages }}")
     with pytest.raises(UsageError, match="without a template of your own"):
         reread.load(manifest, data, tokenizer=None, template=template)
-    asked = {"family": reread.family_settings("auto", "on", template)}
+    asked = {"family": Named(tokenizer="glm4", template=template).settings()}
     mine = replace(manifest, config={**manifest.config, **asked})
     with pytest.raises(UsageError, match="pass it as --template FILE"):
         reread.load(mine, data, tokenizer=None, template=None)
@@ -535,6 +544,7 @@ def test_the_command_takes_the_data_after_the_folder_and_its_status_tells_the_ou
     folder: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "load_tokenizer", lambda spec: tokenizer)
+    monkeypatch.setattr(tokenizing, "load_tokenizer", lambda spec, **_: tokenizer)
     data = folder.parent / "data.jsonl"
 
     def status(*arguments: str | Path) -> int:
@@ -698,6 +708,7 @@ def test_rows_that_cannot_be_rows_are_findings_and_never_a_crash(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shards, "load_tokenizer", lambda spec: tokenizer)
+    monkeypatch.setattr(tokenizing, "load_tokenizer", lambda spec, **_: tokenizer)
     edit_rows(folder, edit, forge=False)
     assert "DV001" in rules(folder)
     first = shards.read_manifest(folder).files[0]["rows"]

@@ -21,7 +21,9 @@ from glmprep.families import Family
 from glmprep.findings import RULES
 from glmprep.records import Conversation, Message
 from glmprep.source import Source
+from glmprep.store import Folder
 from glmprep.tokenizer import Tokenizer
+from glmprep.tokenizing import Ready
 from glmprep.views import audit as audit_view
 from glmprep.views import bucket as bucket_view
 from glmprep.views import followup
@@ -78,7 +80,7 @@ def run_bucket(
         data, folder = [write(tmp_path / "chats.jsonl", chats)], tmp_path / "shards"
         config = bucket.Config(layout=layout, max_length=max_length)
         made = bucket.bucket(
-            Source(paths=data), folder, family=family, tokenizer=tokenizer, config=config
+            Source(paths=data), Folder(folder), tokenizing=Ready(tokenizer, family), config=config
         )
         return made, folder, data
 
@@ -286,8 +288,7 @@ def run_segment(tmp_path: Path, family: Family, tokenizer: Tokenizer) -> Callabl
         result = segment.segment(
             Source(paths=data),
             target,
-            family=family,
-            tokenizer=tokenizer,
+            tokenizing=Ready(tokenizer, family),
             cutting=cutting,
         )
         assert printed(segment_view.summary(result, target)).startswith("wrote           ")
@@ -333,7 +334,7 @@ def test_padding_by_bucket_sums_up_to_the_padding_of_the_shards(run_bucket, layo
     assert said(page) == "Ready to train: every row that was read is in the shards"
     table = blocks(page, Table)[0]
     computed, padding = (sum(row[place] for row in table.rows) for place in (3, 4))
-    assert padding / computed == pytest.approx(result.padding)
+    assert padding / computed == pytest.approx(result.efficiency.padding)
     assert computed - padding == result.ledger.written.tokens
     assert f"({layout})" in printed(bucket_view.summary(result, folder))
 
@@ -350,7 +351,7 @@ def test_what_was_too_long_leads_to_segment_and_to_the_same_bucket_again(run_buc
     assert again == shlex.split(
         f"glmprep bucket segments.jsonl --layout packed --max-length 256 -o {folder} --overwrite"
     )
-    [_, tokens, ledger] = blocks(page, Table)
+    [_, _, tokens, ledger] = blocks(page, Table)
     english = Catalogue.load("en")
     assert [english.say(row[0]) for row in ledger.rows] == [
         "read",
@@ -411,7 +412,7 @@ def test_whole_shards_are_proven_by_all_checks_that_need_no_data(run_bucket):
 
 def test_beside_their_data_shards_are_proven_by_all_checks(run_bucket, family, tokenizer):
     _, folder, data = run_bucket(SHORT, LONG)
-    inputs = reread.Inputs(paths=data, tokenizer=tokenizer, family=family)
+    inputs = reread.Inputs(paths=data, tokenizing=Ready(tokenizer, family))
     result = verify.verify(folder, inputs)
     page = verify_view.page(result, folder, "glmprep verify", data)
     assert said(page).startswith("Proven from the data: ")

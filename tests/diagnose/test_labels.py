@@ -15,7 +15,8 @@ from glmprep.errors import InputError, UsageError
 from glmprep.labels import open_ends, tokenize
 from glmprep.ledger import Ledger
 from glmprep.records import Conversation, Message, Origin, ToolCall
-from glmprep.shards import Rows, ShardWriter
+from glmprep.shards import Manifest, Rows, ShardWriter, write_rows
+from glmprep.store import Folder
 
 
 def conversation(name: str, *messages: Message) -> Conversation:
@@ -68,8 +69,10 @@ class Shards:
         bucket = bucket or int(lengths.max())
         ends = open_ends(batch.ids, batch.mask, batch.offsets, self.family.stops)
         positions = np.arange(len(mask)) - np.repeat(batch.offsets[:-1], lengths)
-        writer = ShardWriter(self.folder)
-        writer.write(
+        store = Folder(self.folder)
+        written = write_rows(
+            store,
+            "shard-00000.parquet",
             Rows(
                 input_ids=batch.ids,
                 loss_mask=mask.astype(np.uint8),
@@ -78,9 +81,10 @@ class Shards:
                 offsets=batch.offsets,
                 bucket=np.full(len(conversations), bucket, np.int32),
                 conversation_ids=[[each.id] for each in conversations],
-            )
+            ),
         )
-        writer.finish(
+        manifest = Manifest(
+            files=[written],
             tokenizer={"name": "glm4", "sha256": sha256 or self.vocabulary.fingerprint},
             family="glm4",
             layout="buckets",
@@ -95,6 +99,7 @@ class Shards:
             config={},
             ledger=Ledger(open_ends=int(ends.sum())).as_json(),
         )
+        ShardWriter(store, overwrite=True).finish(manifest)
         return self.folder
 
 

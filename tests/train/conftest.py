@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from glmprep.ledger import Ledger
-from glmprep.shards import Rows, ShardWriter
+from glmprep.shards import Manifest, Rows, ShardWriter, write_rows
+from glmprep.store import Folder
 
 torch.set_num_threads(1)
 
@@ -52,8 +53,7 @@ def to_rows(rows: Sequence[Sequence[Conversation]], buckets: Sequence[int]) -> R
 
 def write_shards(folder: Path, rows: Rows, **manifest: Any) -> Path:
     """A complete shard folder; `manifest` replaces parts of its manifest."""
-    writer = ShardWriter(folder)
-    writer.write(rows)
+    store = Folder(folder)
     facts = {
         "tokenizer": {"name": "test", "sha256": "0" * 64},
         "family": "glm4",
@@ -69,7 +69,8 @@ def write_shards(folder: Path, rows: Rows, **manifest: Any) -> Path:
         "config": {},
         "ledger": Ledger().as_json(),
     }
-    writer.finish(**{**facts, **manifest})
+    files = [write_rows(store, "shard-00000.parquet", rows)]
+    ShardWriter(store, overwrite=True).finish(Manifest(files=files, **{**facts, **manifest}))
     return folder
 
 

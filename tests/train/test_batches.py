@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from glmprep.errors import UsageError
 from glmtrain import data
 from glmtrain.batches import accumulated, collate, epoch_batches
 from glmtrain.loss import IGNORED
@@ -40,6 +41,47 @@ def test_order_follows_from_seed_and_epoch(rows):
     assert order(1, 0) == order(1, 0)
     assert order(1, 0) != order(1, 1)
     assert order(1, 0) != order(2, 0)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_ranks_share_the_rows_and_have_as_many_batches(rows, ranks):
+    shares = [epoch_batches(rows, 128, 1, 0, ranks=ranks, rank=rank) for rank in range(ranks)]
+    assert len({len(share) for share in shares}) == 1
+    seen = [row for share in shares for batch in share for row in batch.rows.tolist()]
+    assert sorted(seen) == list(range(24))
+
+
+def test_the_number_of_batches_is_the_same_in_all_epochs(rows):
+    counts = {len(epoch_batches(rows, 128, 1, epoch, ranks=2)) for epoch in range(9)}
+    assert len(counts) == 1
+
+
+def test_batches_come_in_the_order_of_the_shards(tmp_path, tools):
+    random = np.random.default_rng(0)
+    made = [[tools.conversation(random, turns)] for turns in (1, 5) * 12]
+    config = {"order": "short-first", "mixing": 0.0}
+    shards = tools.to_rows(made, [32, 128] * 12)
+    folder = tools.write_shards(tmp_path / "s", shards, config=config)
+    loaded = data.load([str(folder)])
+    for epoch in range(3):
+        buckets = [batch.bucket for batch in epoch_batches(loaded, 128, 1, epoch)]
+        assert buckets == sorted(buckets)
+
+
+def test_shards_for_different_orders_are_not_mixed(tmp_path, tools, bucketed):
+    made = tools.to_rows([[tools.conversation(np.random.default_rng(0), 1)]], [32])
+    folder = tools.write_shards(tmp_path / "s", made, config={"order": "length-mixed"})
+    with pytest.raises(UsageError, match="another order of batches"):
+        data.load([str(bucketed), str(folder)])
+
+
+def test_attention_is_counted_by_segment(packed, bucketed):
+    loaded = data.load([str(packed)])
+    starts = np.flatnonzero(loaded.rows.position_ids == 0)
+    segments = np.diff(starts, append=loaded.rows.offsets[-1]).reshape(8, 3)
+    assert loaded.squares.tolist() == (segments**2).sum(axis=1).tolist()
+    alone = data.load([str(bucketed)])
+    assert alone.squares.tolist() == (alone.rows.lengths**2).tolist()
 
 
 def test_rows_without_targets_are_left_out(tmp_path, tools):

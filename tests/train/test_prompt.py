@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import pytest
 from glmprep import families
+from glmprep.encoders import embedded
 from glmprep.families import shipped
 from glmprep.labels import tokenize
 from glmprep.records import Conversation, Message, Origin
@@ -57,8 +56,7 @@ ANSWERS = [
 @cache
 def with_tags(names: tuple[str, ...]) -> bytes:
     """The embedded vocabulary with more added tokens."""
-    packed = resources.files("glmprep").joinpath("assets/glm4.tokenizer.json.gz")
-    config = json.loads(gzip.decompress(packed.read_bytes()))
+    config = json.loads(embedded.whole())
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
     config["added_tokens"] += [
         {"id": number, "content": name, **flags} for number, name in enumerate(names, 151343)

@@ -1,4 +1,4 @@
-"""Rows to batches: which rows go together, in which order, and the tensors they become.
+"""Rows to batches: which rows go together (see `glmprep.batching`), and what tensors they become.
 
 Rows of one bucket are batched together, as many as the token budget holds, and padded to the
 longest row *of the batch*: the bucket bounds the waste, and padding up to its edge would only pay
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from glmprep.batching import token_batches
 from glmprep.shards import Int64, Rows
 from torch import Tensor
 
@@ -49,23 +50,43 @@ class Inputs:
         return self.input_ids.numel()
 
 
-def epoch_batches(data: TrainingData, tokens_per_batch: int, seed: int, epoch: int) -> list[Batch]:
-    """All batches of an epoch (from 0), in an order that follows from seed and epoch alone.
+def epoch_batches(
+    data: TrainingData,
+    tokens_per_batch: int,
+    seed: int,
+    epoch: int,
+    *,
+    ranks: int = 1,
+    rank: int = 0,
+) -> list[Batch]:
+    """The batches of one rank in an epoch (from 0); they follow from seed, epoch and ranks alone.
 
-    Every row with a training target is in exactly one batch; the others teach nothing and are left
-    out.
+    Every row with a training target is in exactly one batch of one rank; the others teach nothing
+    and are left out. All ranks have as many batches, and those in the same place cost nearly the
+    same. Batches come in the order that the shards were made for. Only where there are fewer rows
+    than ranks is a batch without rows.
     """
-    random = np.random.default_rng([seed, epoch])
-    batches: list[Batch] = []
-    buckets, packed = data.rows.bucket[data.trainable], data.packed[data.trainable]
-    for bucket, is_packed in sorted(set(zip(buckets.tolist(), packed.tolist(), strict=True))):
-        rows = random.permutation(data.trainable[(buckets == bucket) & (packed == is_packed)])
-        size = max(1, tokens_per_batch // bucket)
-        batches += [
-            Batch(rows=rows[start : start + size], bucket=bucket, packed=is_packed)
-            for start in range(0, len(rows), size)
-        ]
-    return [batches[i] for i in random.permutation(len(batches))]
+    rows = data.trainable
+    buckets, packed = data.rows.bucket[rows], data.packed[rows]
+    kinds, kind = np.unique(buckets * np.int64(2) + packed, return_inverse=True)
+    made = token_batches(
+        data.rows.lengths[rows],
+        kind,
+        kinds // 2,
+        tokens=tokens_per_batch,
+        seed=[seed, epoch],
+        ranks=ranks,
+        order=data.order,
+        squares=data.squares[rows] if ranks > 1 else None,
+    )
+    return [
+        Batch(
+            rows=rows[chosen],
+            bucket=int(buckets[chosen].max(initial=0)),
+            packed=bool(packed[chosen].any()),
+        )
+        for chosen in made.of_rank(rank)
+    ]
 
 
 def accumulated(batches: Sequence[Batch], count: int) -> list[Sequence[Batch]]:

@@ -6,22 +6,27 @@ from typing import NoReturn
 
 import click
 from glmprep.console import run as run_group
+from glmprep.lazy import Commands, LazyGroup
 
 from glmtrain import __version__
-from glmtrain.commands.chat import chat
-from glmtrain.commands.run import run
 
-COMMANDS = (run, chat)
+COMMANDS = Commands(
+    "glmtrain.commands",
+    {
+        "chat": "Talk to a model, past the end of its window if need be.",
+        "run": "Fine-tune a model on shards.",
+    },
+)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    offers=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="glmtrain")
 def glmtrain() -> None:
     """Fine-tune GLM models on shards that account for every token, and talk to what came of it."""
-
-
-for command in COMMANDS:
-    glmtrain.add_command(command)
 
 
 def main() -> NoReturn:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from glmprep import shards
 from glmprep.errors import InputError, UsageError
 from glmprep.files import sha256
+from glmprep.order import Order
 from glmprep.shards import Int64, Manifest, Rows
 
 Bool = npt.NDArray[np.bool_]
@@ -47,6 +48,20 @@ class TrainingData:
         """Ids of the rows that hold at least one training target."""
         return np.flatnonzero(self.rows.supervised)
 
+    @cached_property
+    def squares(self) -> Int64:
+        """The sum of the squared lengths of each row's segments: its work in attention."""
+        starts = np.flatnonzero(self.rows.position_ids == 0)
+        lengths = np.diff(starts, append=len(self.rows.position_ids))
+        # Every row begins with a segment.
+        first = np.searchsorted(starts, self.rows.offsets[:-1])
+        return np.asarray(np.add.reduceat(lengths**2, first))
+
+    @property
+    def order(self) -> Order:
+        """In which order batches come: that of the shards."""
+        return _order(self.manifests[0])
+
     @property
     def largest_id(self) -> int:
         """The largest token id."""
@@ -77,6 +92,7 @@ def load(folders: Sequence[str]) -> TrainingData:
     parts = [_read(path) for path in paths]
     manifests = [manifest for manifest, _ in parts]
     _check_same_tokenizer(paths, manifests)
+    _check_same_order(paths, manifests)
     data = TrainingData(
         folders=paths, manifests=manifests, rows=shards.join([rows for _, rows in parts])
     )
@@ -133,6 +149,21 @@ def _check_same_tokenizer(folders: Sequence[Path], manifests: Sequence[Manifest]
             raise UsageError(
                 f"{folder}: made with another tokenizer or template than {folders[0]}; "
                 "make both with the same --tokenizer and --family"
+            )
+
+
+def _order(manifest: Manifest) -> Order:
+    """The order that shards were made for; those of earlier versions name none."""
+    config = {"order": "shuffled", "mixing": 0.0, **manifest.config}
+    return Order(kind=config["order"], mixing=config["mixing"])
+
+
+def _check_same_order(folders: Sequence[Path], manifests: Sequence[Manifest]) -> None:
+    for folder, manifest in zip(folders, manifests, strict=True):
+        if _order(manifest) != _order(manifests[0]):
+            raise UsageError(
+                f"{folder}: made for another order of batches than {folders[0]}; "
+                "make both with the same --order and --mixing"
             )
 
 

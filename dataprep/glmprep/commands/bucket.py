@@ -35,8 +35,23 @@ from glmprep.options import MAX_LENGTH, Reading, data_options, max_rejects_optio
     help="Tokens of a batch, padding included.  [default: --max-length]",
 )
 @click.option("--buckets", type=int, default=8, show_default=True, help="Number of buckets.")
+@click.option(
+    "--order",
+    type=click.Choice(["shuffled", "short-first", "length-mixed"]),
+    default="shuffled",
+    show_default=True,
+    help="Batches in random order; from short to long; or every length in each stretch.",
+)
+@click.option(
+    "--mixing",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="With short-first, the share that stands at random places.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(1), help="Threads that tokenize.  [default: all]")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes that work.  [default: by data and cores]"
+)
 @click.option("--overwrite", is_flag=True, help="Replace the shards in the output folder.")
 @max_rejects_option
 @partial(output_options, fail_on="never")
@@ -47,6 +62,8 @@ def bucket(
     max_length: int,
     tokens_per_batch: int | None,
     buckets: int,
+    order: Any,
+    mixing: float,
     seed: int,
     workers: int | None,
     overwrite: bool,
@@ -54,32 +71,32 @@ def bucket(
     output: Output,
 ) -> NoReturn:
     """Tokenize conversations and write them as shards, bucketed by length or packed."""
-    from glmprep.bucket import Config
-    from glmprep.bucket import bucket as run_bucket
-    from glmprep.reread import family_settings
-    from glmprep.views.bucket import page, summary
+    from glmprep.workers import engine_for
 
-    if workers is not None:
-        import os
+    with (
+        file_errors(target),
+        engine_for(reading.source.paths, workers, warm=reading.tokenizing) as engine,
+    ):
+        # Imported while the workers' server starts.
+        from glmprep.bucket import Config
+        from glmprep.bucket import bucket as run_bucket
+        from glmprep.remote import store
+        from glmprep.views.bucket import page, summary
 
-        # Read by the tokenizer's thread pool when it starts.
-        os.environ["RAYON_NUM_THREADS"] = str(workers)
-    vocabulary, template = reading.load()
-    config = Config(
-        layout=layout,
-        max_length=max_length,
-        tokens_per_batch=tokens_per_batch or 0,
-        buckets=buckets,
-        seed=seed,
-    )
-    with file_errors(target):
         result = run_bucket(
             reading.source,
-            target,
-            family=template,
-            tokenizer=vocabulary,
-            config=config,
-            family_settings=family_settings(reading.family, reading.thinking, reading.template),
+            store(str(target)),
+            tokenizing=reading.tokenizing,
+            config=Config(
+                layout=layout,
+                max_length=max_length,
+                tokens_per_batch=tokens_per_batch or 0,
+                buckets=buckets,
+                order=order,
+                mixing=mixing,
+                seed=seed,
+            ),
+            engine=engine,
             overwrite=overwrite,
         )
     output.finish(

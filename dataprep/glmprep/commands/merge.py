@@ -13,11 +13,7 @@ from glmprep.errors import UsageError
 from glmprep.options import Reading, data_options, encoder_option, max_rejects_option
 
 if TYPE_CHECKING:
-    from glmprep.merging.groups import Groups
-    from glmprep.merging.merger import Merger
-    from glmprep.merging.phrases import Phrases
-    from glmprep.semantics.cache import Progress
-    from glmprep.semantics.embedder import Embedder
+    pass
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -25,9 +21,10 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 def _list(context: click.Context, _: click.Parameter, asked: bool) -> None:
     """Show the rules of `--trim` and end."""
     if asked:
+        from glmprep.merging.asking import known_phrases
         from glmprep.views.merge import listing
 
-        listing(_phrases(context.params.get("phrases")))(terminal())
+        listing(known_phrases(context.params.get("phrases")))(terminal())
         context.exit()
 
 
@@ -83,6 +80,9 @@ def _list(context: click.Context, _: click.Parameter, asked: bool) -> None:
     metavar="MAP",
     help="Take back the merge of this map, which was written beside DATA.",
 )
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes that work.  [default: by data and cores]"
+)
 @max_rejects_option
 @partial(output_options, fail_on="never")
 def merge(
@@ -90,6 +90,7 @@ def merge(
     target: Path | None,
     dry_run: bool,
     undo: Path | None,
+    workers: int | None,
     max_rejects: float,
     output: Output,
     **asked: Any,
@@ -106,19 +107,22 @@ def merge(
     if undo is not None and target is not None:
         _undo(reading.source.paths, undo, target, output)
     from glmprep.merge import merge as run_merge
+    from glmprep.merging.asking import asked_for
     from glmprep.views.merge import page, summary
+    from glmprep.workers import engine_for
 
-    merger, groups = _plan(progress=output.progress("texts encoded"), **asked)
-    vocabulary, template = reading.load()
+    merging = asked_for(**asked)
     written = None if dry_run else target
-    with file_errors(target or "temporary file"):
+    with (
+        file_errors(target or "temporary file"),
+        engine_for(reading.source.paths, workers, warm=reading.tokenizing) as engine,
+    ):
         result = run_merge(
             reading.source,
             written,
-            merger=merger,
-            groups=groups,
-            family=template,
-            tokenizer=vocabulary,
+            merging=merging,
+            tokenizing=reading.tokenizing,
+            engine=engine,
         )
     output.finish(
         Outcome(
@@ -143,67 +147,3 @@ def _undo(paths: Any, map_file: Path, target: Path, output: Output) -> NoReturn:
     with file_errors(target):
         result = restore(merged, map_file, target)
     output.finish(Outcome(result=result.as_json(), summary=restored(result, target)))
-
-
-def _plan(
-    *,
-    trim: str | None,
-    trim_answers: bool,
-    phrases: Path | None,
-    merge_turns: bool,
-    threshold: float | None,
-    groups: str | None,
-    encoder: str,
-    progress: Progress,
-) -> tuple[Merger, Groups | None]:
-    """What the options ask for; raises UsageError where that is nothing, or contradicts itself."""
-    from glmprep.merging.merger import Merger
-    from glmprep.merging.trimming import Trimmer
-    from glmprep.merging.turns import Near
-    from glmprep.semantics.loading import load
-
-    if not (trim or merge_turns or groups):
-        raise UsageError(
-            "nothing was asked for: pass --trim (all, or names from --list), --merge-turns, "
-            "or --groups (best or cap=N)"
-        )
-    if not merge_turns and threshold is not None:
-        raise UsageError("--threshold says which turns to join; pass --merge-turns with it")
-    if not trim and (trim_answers or phrases):
-        raise UsageError("--trim-answers and --phrases say how to trim; pass --trim with them")
-    trimmer = near = None
-    if trim:
-        trimmer = Trimmer(names=_names(trim), phrases=_phrases(phrases), answers=trim_answers)
-    embedder = load(encoder, progress=progress) if merge_turns or encoder != "none" else None
-    if merge_turns and embedder is not None:
-        near = Near.usual(embedder) if threshold is None else Near(embedder, threshold)
-    made = _groups(groups, None if encoder == "none" else embedder) if groups else None
-    return Merger(trimmer=trimmer, near=near), made
-
-
-def _names(trim: str) -> frozenset[str]:
-    from glmprep.merging.trims import TRIMS
-
-    names = frozenset(name.strip() for name in trim.split(","))
-    if names == {"all"}:
-        return frozenset(TRIMS)
-    if unknown := sorted(names - set(TRIMS)):
-        raise UsageError(f"--trim {unknown[0]}: no such rule; there are all, {', '.join(TRIMS)}")
-    return names
-
-
-def _phrases(path: Path | None) -> Phrases:
-    from glmprep.merging.phrases import shipped
-
-    return shipped() if path is None else shipped().with_file(path)
-
-
-def _groups(asked: str, embedder: Embedder | None) -> Groups:
-    from glmprep.merging.groups import Alike, Groups
-
-    name, _, number = asked.partition("=")
-    if asked == "best":
-        return Groups(Alike(), embedder)
-    if name == "cap" and number.isascii() and number.isdigit() and int(number) > 0:
-        return Groups(Alike(most=int(number)), embedder)
-    raise UsageError(f"--groups {asked}: write best, or cap=N with N from 1")

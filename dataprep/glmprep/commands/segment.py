@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -72,6 +71,9 @@ from glmprep.options import (
     help="One exchange longer than the limit: cut its answer at sentence ends, and keep the end "
     "(middle: start and end) of a prompt that leaves no room; or set it aside.",
 )
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes that work.  [default: by data and cores]"
+)
 @max_rejects_option
 @partial(output_options, fail_on="never")
 @click.pass_context
@@ -87,40 +89,41 @@ def segment(
     notes: Path | None,
     encoder: str,
     on_overflow: Any,
+    workers: int | None,
     max_rejects: float,
     output: Output,
 ) -> NoReturn:
     """Split over-long conversations so that each fits, every answer trained exactly once."""
-    from glmprep.contexts.notes import read_notes
-    from glmprep.cutting import plain, require_use
-    from glmprep.segment import segment as run_segment
-    from glmprep.semantics.loading import load as load_embedder
-    from glmprep.views.segment import page, summary
+    from glmprep.cutting import asked_for
+    from glmprep.workers import engine_for
 
-    options = {"overlap": overlap, "context_tokens": context_tokens, "notes": notes}
-    asked: dict[str, Any] = {name: x for name, x in options.items() if _is_given(given, name)}
-    checked = [*asked]
-    if segmenter != "semantic" and _is_given(given, "encoder"):
-        checked.append("encoder")
-    require_use(checked, context, {"encoder": "--segmenter semantic, or "})
-    vocabulary, template = reading.load()
-    if notes is not None:
-        asked["notes"] = read_notes(notes).as_json()
-    cutting = replace(
-        plain(context, max_length),
+    options = {
+        "overlap": overlap,
+        "context_tokens": context_tokens,
+        "notes": notes,
+        "encoder": encoder,
+    }
+    cutting = asked_for(
+        {name: value for name, value in options.items() if _is_given(given, name)},
+        max_length=max_length,
         segmenter=segmenter,
-        encoder=encoder,
+        context=context,
         on_overflow=on_overflow,
-        **asked,
     )
-    with file_errors(target):
+    with (
+        file_errors(target),
+        engine_for(reading.source.paths, workers, warm=reading.tokenizing) as engine,
+    ):
+        # Imported while the workers' server starts.
+        from glmprep.segment import segment as run_segment
+        from glmprep.views.segment import page, summary
+
         result = run_segment(
             reading.source,
             target,
-            family=template,
-            tokenizer=vocabulary,
+            tokenizing=reading.tokenizing,
             cutting=cutting,
-            embedder=load_embedder(encoder, progress=output.progress("texts encoded")),
+            engine=engine,
         )
     output.finish(
         Outcome(

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from glmprep.families import shipped
-from glmprep.families.piece import NO_TOKEN, NO_TURN, Piece, Reasoning, Thinking
+from glmprep.families.piece import NO_TOKEN, NO_TURN, Piece, Reasoning, Thinking, whole
 from glmprep.families.roles import (
     ASSISTANT,
     LINE,
@@ -53,9 +53,13 @@ class Glm4(Roles):
         made: list[Piece] = []
         if conversation.tools:
             made.append(Piece(self.system, tools_text(conversation.tools), False, True, NO_TURN))
-        before: Message | None = None
+        headers, before = self.headers, None
         for turn, message in enumerate(conversation.messages):
-            self._add(made, turn, message, joined=goes_on(before, message))
+            if message.part is None and message.content and not message.tool_calls:
+                trained = message.untrained is None and message.role == "assistant"
+                made.append(whole(headers[message.role], LINE + message.content, trained, turn))
+            else:
+                self._add(made, turn, message, joined=goes_on(before, message))
             before = message
         return made
 

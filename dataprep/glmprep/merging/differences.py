@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from typing import Any, Literal
@@ -49,6 +49,14 @@ class Difference:
     def as_json(self) -> dict[str, Any]:
         """The difference as plain JSON values."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], moved: Callable[[str], str]) -> Difference:
+        """What `as_json` wrote; `moved` tells where its place is now."""
+        parts = [Part(**part) for part in data["parts"]]
+        return cls(
+            rule=data["rule"], where=moved(data["where"]), message=data["message"], parts=parts
+        )
 
 
 def difference(

@@ -9,24 +9,20 @@ million rows 0.9 GB, and with 384 dimensions 1.9 GB.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from glmprep.collect import EXAMPLES, Hit
 from glmprep.findings import Example, Severity, rule
-from glmprep.labels import Bool, Int64, TokenBatch
-from glmprep.merging.meaning import key_chains
-from glmprep.merging.quality import quality
-from glmprep.merging.sketches import Signatures, Similarity, Sketches, Vectors
-from glmprep.records import Conversation, Origin
+from glmprep.labels import Bool, Int64
+from glmprep.merging.sketches import Likeness, Similarity, Sketches, joined, likeness, nothing
+from glmprep.records import Origin
 from glmprep.rules.sets import ALIKE
-from glmprep.semantics.embedder import Embedder
 from glmprep.sets.neighbours import groups
-from glmprep.sets.wholes import fullest, goes_on, runs
-from glmprep.text.hashing import UInt64
 
 LEADERS = 256
 """Rows with the same key information that a row of their group is compared with, the best first."""
@@ -71,44 +67,39 @@ def says_something_else(same_keys: bool, answers: Similarity, alike: Alike) -> b
     return not same_keys or bool((answers < alike.answers).any())
 
 
-class Groups:
-    """Shown each batch once, as a collector is; tells afterwards which rows are not needed.
+class Member(NamedTuple):
+    """A row that was sketched: which part it is of, which row of it, and where it came from."""
 
-    Alike are rows whose signatures are (by words), or with an `embedder` the vectors of what is
-    asked and of what is answered. One that continues an earlier line is always kept.
+    part: int
+    row: int
+    origin: Origin
+
+
+class Groups:
+    """Shown the sketches of each part of the data; tells afterwards which rows are not needed.
+
+    One that continues an earlier line is always kept, since it is not sketched.
     """
 
-    def __init__(self, alike: Alike, embedder: Embedder | None = None) -> None:
+    def __init__(self, alike: Alike) -> None:
         self._alike = alike
-        self._sketches: Sketches = Signatures() if embedder is None else Vectors(embedder)
-        self._files: dict[str, int] = {}
-        self._places = [np.zeros((0, 2), np.int64)]
-        self._qualities = [np.zeros((0, 3), np.int64)]
-        self._chains = [np.zeros(0, np.uint64)]
-        self._answers = [np.zeros(0, np.int64)]
+        self._sketches: list[Sketches] = []
+        self._parts: list[tuple[int, str, int]] = []
 
-    def add(self, conversations: Sequence[Conversation], tokens: TokenBatch) -> None:
-        """Take in a batch of rows and their tokens (see `labels.tokenize`)."""
-        rows = [
-            fullest(conversations, run)
-            for run in runs(conversations)
-            if not goes_on(conversations[run.start])
+    def add(self, sketches: Sketches, path: str, before: int = 0) -> None:
+        """Take in the next part, whose rows stand in `path` behind so many lines."""
+        self._sketches.append(sketches)
+        self._parts.append((len(sketches.row), path, before))
+
+    def dropped(self, part: int) -> dict[int, tuple[Member, Member]]:
+        """The rows of a part that go, in order, each as itself and the one that stays for it."""
+        gone = np.fromiter(self._dropped, np.int64, len(self._dropped))
+        first, after = np.searchsorted(gone, self._offsets[part : part + 2])
+        pairs = [
+            (self._member(row), self._member(self._dropped[row]))
+            for row in gone[first:after].tolist()
         ]
-        if not rows:
-            return
-        self._sketches.add(conversations, tokens, rows)
-        chosen = [conversations[row] for row in rows]
-        origins = [c.origin for c in chosen]
-        files = [self._files.setdefault(o.path, len(self._files)) for o in origins]
-        self._places.append(np.column_stack((files, [o.line for o in origins])))
-        self._qualities.append(np.array([quality(c) for c in chosen]))
-        chains, offsets = key_chains(chosen)
-        self._chains.append(chains)
-        self._answers.append(np.diff(offsets))
-
-    def dropped(self) -> Mapping[Origin, Origin]:
-        """The rows that go, in the order of reading, each with the one that stays for it."""
-        return {self._origin(row): self._origin(kept) for row, kept in self._dropped.items()}
+        return {one.row: (one, kept) for one, kept in pairs}
 
     def hits(self) -> Iterator[Hit]:
         """What was dropped, and what was kept although it is nearly alike."""
@@ -127,8 +118,23 @@ class Groups:
             yield Hit(rule=says_something_else, count=rows, rows=rows, examples=examples)
 
     @cached_property
+    def _all(self) -> Sketches:
+        whole = joined(self._sketches or [nothing(None)])
+        self._sketches.clear()
+        return whole
+
+    @cached_property
+    def _offsets(self) -> Int64:
+        """The number of the first row of each part, and of all rows."""
+        return np.cumsum([0, *(count for count, _, _ in self._parts)])
+
+    @cached_property
+    def _likeness(self) -> Likeness:
+        return likeness(self._all)
+
+    @cached_property
     def _links(self) -> Int64:
-        return self._sketches.links(self._alike.whole)
+        return self._likeness.links(self._alike.whole)
 
     @cached_property
     def _dropped(self) -> dict[int, int]:
@@ -159,7 +165,7 @@ class Groups:
             and second not in self._dropped
             and says_something_else(
                 self._same_keys(first, second),
-                self._sketches.answers(first, np.array([second])),
+                self._likeness.answers(first, np.array([second])),
                 self._alike,
             )
         ]
@@ -167,7 +173,7 @@ class Groups:
     def _by_quality(self) -> Iterator[tuple[int, int]]:
         """All rows that are like another one, with their group; in each group the best first."""
         first, second = self._links.T
-        qualities = np.concatenate(self._qualities)
+        qualities = self._all.quality
         label = groups(first, second, len(qualities))
         rows = np.unique(self._links)
         order = np.lexsort((rows, *qualities[rows].T[::-1], label[rows]))
@@ -179,35 +185,34 @@ class Groups:
             return None
         rows = np.array(among[:LEADERS])
         same = says_the_same(
-            self._sketches.likeness(row, rows), self._sketches.answers(row, rows), self._alike
+            self._likeness.whole(row, rows), self._likeness.answers(row, rows), self._alike
         )
         return int(rows[same.argmax()]) if same.any() else None
 
     def _chain(self, row: int) -> list[int]:
         """The key chain of a row (see `meaning.key_chains`)."""
-        chains, offsets = self._all_chains
-        return [int(key) for key in chains[offsets[row] : offsets[row + 1]]]
+        begin, end = self._chain_ends[row : row + 2]
+        return [int(key) for key in self._all.keys[begin:end]]
 
     @cached_property
-    def _all_chains(self) -> tuple[UInt64, Int64]:
-        offsets = np.concatenate(([0], np.cumsum(np.concatenate(self._answers))))
-        return np.concatenate(self._chains), offsets
+    def _chain_ends(self) -> Int64:
+        return np.concatenate(([0], np.cumsum(self._all.answers)))
 
     def _same_keys(self, one: int, other: int) -> bool:
         """Whether one says all that the other says at its beginning, by its key information."""
         chain, longer = sorted((self._chain(one), self._chain(other)), key=len)
         return bool(chain) and longer[len(chain) - 1] == chain[-1]
 
-    @cached_property
-    def _all_places(self) -> Int64:
-        return np.concatenate(self._places)
-
-    def _origin(self, row: int) -> Origin:
-        file, line = self._all_places[row].tolist()
-        return Origin(list(self._files)[file], line)
+    def _member(self, row: int) -> Member:
+        part = int(np.searchsorted(self._offsets, row, "right")) - 1
+        _, path, before = self._parts[part]
+        line = int(self._all.line[row])
+        return Member(part, int(self._all.row[row]), Origin(path, line + before))
 
     def _examples(self, sign: str, pairs: Sequence[tuple[int, int]]) -> list[Example]:
         return [
-            Example(where=str(self._origin(one)), excerpt=f"{sign} {self._origin(other)}")
+            Example(
+                where=str(self._member(one).origin), excerpt=f"{sign} {self._member(other).origin}"
+            )
             for one, other in pairs[:EXAMPLES]
         ]

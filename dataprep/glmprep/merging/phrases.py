@@ -11,6 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from glmprep.errors import InputError
 
 MAX_BYTES = 1 << 20
@@ -103,6 +105,15 @@ class Phrases:
             rf"|(?P<d>{short})(?P<d2>(?P=d){{2,}})",
             re.IGNORECASE,
         )
+
+    def as_text(self) -> str:
+        """All lists as JSON text."""
+        return orjson.dumps(self.lists).decode()
+
+    @classmethod
+    def from_text(cls, text: str) -> Phrases:
+        """What `as_text` wrote."""
+        return cls(orjson.loads(text))
 
     def with_file(self, path: Path) -> Phrases:
         """These phrases and those of a TOML file in the same form; raises InputError for others."""

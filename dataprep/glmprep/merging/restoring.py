@@ -8,20 +8,22 @@ what is left of it as `row`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
+from glmprep.entries import DIGEST_BYTES
 from glmprep.errors import InputError
 from glmprep.files import replacing, require_other
 from glmprep.merging.changes import from_json
 from glmprep.repair import Change, undo
 
 MERGES = "merges.jsonl"
+FORMAT = "glmprep-merges/2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,21 +60,25 @@ def gone(rule: str, row: Any, kept: str | None) -> dict[str, Any]:
     return {"rule": rule, "kept": kept, "row": row}
 
 
-@dataclass(slots=True, kw_only=True)
+def digest(line: bytes) -> bytes:
+    """The digest of one line of what was merged."""
+    return blake2b(line, digest_size=DIGEST_BYTES).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Digests:
-    """Digests of what was merged and of what it was made from, fed line by line."""
+    """`merged` is fed the lines that are left, `source` the digests of those they were made of.
 
-    source: Any
-    merged: Any
+    So what is told of parts of the source, one after the other, tells of all of it.
+    """
 
-    @classmethod
-    def new(cls) -> Digests:
-        """Of nothing yet."""
-        return cls(source=hashlib.sha256(), merged=hashlib.sha256())
+    source: Any = field(default_factory=sha256)
+    merged: Any = field(default_factory=sha256)
 
     def as_json(self) -> dict[str, str]:
         """The last line of a map."""
-        return {"source": self.source.hexdigest(), "merged": self.merged.hexdigest()}
+        digests = {"source": self.source.hexdigest(), "merged": self.merged.hexdigest()}
+        return {"format": FORMAT, **digests}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +121,7 @@ class _Restoring:
     """One pass over a merged file and its map side by side."""
 
     def __init__(self, map_file: Path) -> None:
-        self.digests = Digests.new()
+        self.digests = Digests()
         self.last: Any = None
         self.rows = self.changed = self.returned = 0
         self._map = map_file
@@ -145,7 +151,7 @@ class _Restoring:
             self._next = next(self._entries, None)
 
     def _counted(self, line: bytes) -> bytes:
-        self.digests.source.update(line)
+        self.digests.source.update(digest(line))
         self.rows += 1
         return line
 
@@ -156,9 +162,17 @@ class _Restoring:
                 try:
                     value = orjson.loads(line)
                     if "merged" in value:
+                        self._require_format(value, number)
                         self.last = value
                         continue
                     entry = Entry.from_json(value)
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
                     raise InputError(f"{self._map}:{number}: not a map of merges") from error
                 yield entry
+
+    def _require_format(self, last: Any, number: int) -> None:
+        if last.get("format") != FORMAT:
+            raise InputError(
+                f"{self._map}:{number}: not in the format {FORMAT}; "
+                "take the merge back with the version of glmprep that made it"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from glmprep.collect import EXAMPLES, Hit
@@ -36,21 +36,33 @@ class Removed:
         self.places += places
         self.rows += 1
 
+    def __iadd__(self, later: Removed) -> Removed:
+        self.places += later.places
+        self.rows += later.rows
+        self.amount += later.amount
+        return self
+
     def as_json(self) -> dict[str, Any]:
         """The numbers as plain JSON values; `removed` counts whole rows among them."""
         return {"places": self.places, "in_rows": self.rows, "removed": self.amount.as_json()}
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Removed:
+        """What `as_json` wrote."""
+        made = cls()
+        made.places, made.rows = data["places"], data["in_rows"]
+        made.amount = Amount(**data["removed"])
+        return made
+
 
 class Tally:
-    """Shown each row once; `removed` and `differences` are by rule."""
+    """Shown each row once; `removed` and `differences` are by rule. Parts of a pass add up."""
 
     def __init__(self) -> None:
         self.before = Amount()
         self.removed: defaultdict[str, Removed] = defaultdict(Removed)
         self.differences: defaultdict[str, list[Difference]] = defaultdict(list)
-        self._held: defaultdict[str, list[Example]] = defaultdict(list)
-        self._held_places: Counter[str] = Counter()
-        self._held_rows: Counter[str] = Counter()
+        self._held: dict[str, Hit] = {}
 
     def add(self, row: Merged, sizes: Sequence[Amount]) -> None:
         """A row, and what it held as it came and after each of its states."""
@@ -73,10 +85,19 @@ class Tally:
 
     def hold(self, rule: str, origin: Origin, note: str, count: int = 1) -> None:
         """Something in a row that was not done, the rule that says why, and its words."""
-        self._held_places[rule] += count
-        self._held_rows[rule] += 1
-        if len(self._held[rule]) < EXAMPLES:
-            self._held[rule].append(Example(where=str(origin), excerpt=note))
+        example = Example(where=str(origin), excerpt=note)
+        self._hold(Hit(rule=RULES[rule], count=count, rows=1, examples=[example]))
+
+    def __iadd__(self, later: Tally) -> Tally:
+        self.before += later.before
+        for rule, removed in later.removed.items():
+            self.removed[rule] += removed
+        for many in later.differences.values():
+            for one in many:
+                self._show(one)
+        for hit in later._held.values():
+            self._hold(hit)
+        return self
 
     def hits(self) -> Iterator[Hit]:
         """One hit for each rule that took something out, and each that kept something in."""
@@ -84,13 +105,33 @@ class Tally:
             if rule not in OTHERS_TELL:
                 shown = [one.as_example() for one in self.differences[rule][:EXAMPLES]]
                 yield Hit(rule=RULES[rule], count=removed.places, rows=removed.rows, examples=shown)
-        for rule, examples in self._held.items():
-            yield Hit(
-                rule=RULES[rule],
-                count=self._held_places[rule],
-                rows=self._held_rows[rule],
-                examples=examples,
-            )
+        yield from self._held.values()
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain JSON values."""
+        return {
+            "before": self.before.as_json(),
+            "removed": {rule: removed.as_json() for rule, removed in self.removed.items()},
+            "differences": [one.as_json() for many in self.differences.values() for one in many],
+            "held": {rule: hit.as_json() for rule, hit in self._held.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], moved: Callable[[str], str]) -> Tally:
+        """What `as_json` wrote; `moved` tells where its places are now."""
+        made = cls()
+        made.before = Amount(**data["before"])
+        for rule, removed in data["removed"].items():
+            made.removed[rule] = Removed.from_json(removed)
+        for one in data["differences"]:
+            made._show(Difference.from_json(one, moved))
+        for rule, hit in data["held"].items():
+            made._hold(Hit.from_json(RULES[rule], hit, moved))
+        return made
+
+    def _hold(self, hit: Hit) -> None:
+        before = self._held.get(hit.rule.id)
+        self._held[hit.rule.id] = hit if before is None else before + hit
 
     def _show(self, one: Difference) -> None:
         if len(self.differences[one.rule]) < SHOWN:

@@ -10,6 +10,9 @@ import orjson
 
 from glmprep.schemas.rules import Malformed, kind, malformed_tools, require
 
+Tools = tuple[Mapping[str, Any], ...]
+KEPT, KEPT_BYTES = 1024, 1 << 14
+"""So many lists of tools are kept, of so many bytes of JSON each."""
 BUILT_IN_TOOLS = ("python", "simple_browser", "cogview")
 """Tools that have no definition: the model's template describes them itself."""
 
@@ -38,10 +41,28 @@ def tool_calls(value: Any, place: int) -> list[dict[str, Any]]:
     ]
 
 
-def tools(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Definitions as `{"type": "function", "function": {…}}`; built-in types stay as they are."""
+def tools(value: Any) -> Tools:
+    """Definitions as `{"type": "function", "function": {…}}`; built-in types stay as they are.
+
+    Many conversations offer the same tools: equal lists become one.
+    """
     if value is None or value == []:
         return ()
+    try:
+        key = value if isinstance(value, str) else orjson.dumps(value)
+    except TypeError:
+        return _definitions(value)
+    known = _known.get(key)
+    if known is None:
+        known = _definitions(value)
+        if len(key) <= KEPT_BYTES:
+            if len(_known) >= KEPT:
+                _known.clear()
+            _known[key] = known
+    return known
+
+
+def _definitions(value: Any) -> Tools:
     if isinstance(value, str):
         value = loads(value) if value.strip() else []
     if not isinstance(value, list):
@@ -63,6 +84,9 @@ def tools(value: Any) -> tuple[Mapping[str, Any], ...]:
     return tuple(found)
 
 
+_known: dict[str | bytes, Tools] = {}
+
+
 def loads(text: Any, place: int | None = None) -> Any:
     """The value of JSON text that holds tools, or the call of message `place`."""
     try:
@@ -75,4 +99,7 @@ def loads(text: Any, place: int | None = None) -> Any:
 
 def dumps(value: Any) -> str:
     """JSON with a space after ':' and ',', as Python and the model's own training data write it."""
-    return json.dumps(value, ensure_ascii=False)
+    return _encode(value)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode

@@ -26,7 +26,11 @@ def is_canonical(row: Row, roles: tuple[str, ...]) -> bool:
     if type(turns) is not list or not turns:
         return False
     for turn in turns:
-        if type(turn) is not dict or not turn.keys() <= FIELDS:
+        if type(turn) is not dict:
+            return False
+        if len(turn) == 2 and type(turn.get("content")) is str and turn.get("role") in roles:
+            continue
+        if not turn.keys() <= FIELDS:
             return False
         if turn.get("role") not in roles or type(turn.get("content")) is list:
             return False

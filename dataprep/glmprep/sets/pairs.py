@@ -22,11 +22,15 @@ from glmprep.labels import Int64, TokenBatch
 from glmprep.records import Conversation, Origin
 from glmprep.rules.pairs import shifted_answers, shuffled_answers, swapped_answers
 from glmprep.sets.wholes import wholes
-from glmprep.text.ngrams import features
+from glmprep.text.ngrams import LONGEST, features
 
 BLOCK = 1 << 15
 """Rows that are compared with one another; with a block the memory of its features is given back,
 about 500 bytes a row."""
+TOGETHER = 1 << 10
+"""Rows whose features are counted together, so that the result does not depend on batches."""
+AT_ONCE = 1 << 10
+"""Answers that are compared with the prompts of their block together."""
 BUCKETS = 1 << 20
 RAREST = 32
 """Features that are kept of a text."""
@@ -34,7 +38,9 @@ COMMON = 16
 """A feature of more prompts than this in a block tells none of them apart."""
 TELLING = 12.0
 MARGIN = 2.0
+FITS = {"answer": pl.Int32, "prompt": pl.Int32, "fit": pl.Float64}
 UInt32 = npt.NDArray[np.uint32]
+Exchange = tuple[Origin, str, str]
 
 
 class Pairs:
@@ -42,6 +48,7 @@ class Pairs:
 
     def __init__(self) -> None:
         self._seen = np.zeros((2, BUCKETS), np.int32)
+        self._waiting: list[Exchange] = []
         self._rows = 0
         self._block = _Block()
         self._own = 0
@@ -52,9 +59,15 @@ class Pairs:
 
     def add(self, conversations: Sequence[Conversation], tokens: TokenBatch) -> None:
         """Keep the rarest features of a batch."""
-        found = [(c.origin, *exchange) for c in wholes(conversations) if (exchange := _first(c))]
-        if not found:
-            return
+        for one in wholes(conversations):
+            if exchange := _first(one):
+                self._waiting.append((one.origin, *exchange))
+            if len(self._waiting) == TOGETHER:
+                self._take()
+
+    def _take(self) -> None:
+        """Keep the rarest features of the rows that wait."""
+        found, self._waiting = self._waiting, []
         origins, prompts, answers = zip(*found, strict=True)
         sides = [features(prompts), features(answers)]
         for seen, (_, feature) in zip(self._seen, sides, strict=True):
@@ -66,6 +79,8 @@ class Pairs:
 
     def hits(self) -> Iterator[Hit]:
         """Shifted, shuffled and swapped answers."""
+        if self._waiting:
+            self._take()
         self._match()
         others = self._offsets.total()
         told = self._own + others
@@ -143,17 +158,24 @@ class _Block:
     def fits(self, weight: npt.NDArray[np.float64]) -> pl.DataFrame:
         """`answer`, `prompt` and `fit` of rows that share two rare features, or one with itself."""
         if not self.origins:
-            return pl.DataFrame(schema={"answer": pl.Int32, "prompt": pl.Int32, "fit": pl.Float64})
+            return pl.DataFrame(schema=FITS)
         prompts, answers = (pl.concat(tables) for tables in self._sides)
         prompts = prompts.filter(pl.len().over("feature") <= COMMON)
         weights = pl.Series("weight", weight[prompts["feature"].to_numpy() % BUCKETS])
-        return (
-            answers.join(prompts.with_columns(weights), on="feature")
+        prompts = prompts.with_columns(weights)
+        # A part of the answers at a time: they meet most prompts in one feature only.
+        parts = answers.with_columns(part=pl.col("answer") // AT_ONCE).partition_by(
+            "part", include_key=False, maintain_order=True
+        )
+        found = [
+            part.join(prompts, on="feature")
             .group_by("answer", "prompt")
             .agg(fit=pl.col("weight").sum(), shared=pl.len())
             .filter((pl.col("shared") > 1) | (pl.col("answer") == pl.col("prompt")))
             .drop("shared")
-        )
+            for part in parts
+        ]
+        return pl.concat([pl.DataFrame(schema=FITS), *found])
 
     def example(self, answer: int, sign: str, prompt: int) -> Example:
         return Example(where=str(self.origins[answer]), excerpt=f"{sign} {self.origins[prompt]}")
@@ -206,5 +228,6 @@ def _first(conversation: Conversation) -> tuple[str, str] | None:
         asked = [m.content for m in messages[:turn] if m.role == "user"]
         calls = [call.arguments for call in message.tool_calls]
         if asked:
-            return "\n".join(asked), "\n".join([message.content, *calls])
+            answer = "\n".join([message.content, *calls])
+            return "\n".join(asked)[:LONGEST], answer[:LONGEST]
     return None

@@ -10,7 +10,7 @@ NAMES = (
     "name|user_?name|first_?name|last_?name|author|company|company_?name|model_?name|bot_?name|"
     "assistant_?name|question|answer|instruction|context|query|city|product_?name"
 )
-SCREEN = r"\{\{|<[A-Z]{4}|\{[A-Za-z_]{4,12}\}"
+SCREEN = rf"\{{\{{|<[A-Z]{{4}}|\{{(?i:{NAMES})\}}"
 """Every text with a placeholder has one of these."""
 TEMPLATES = re.compile(
     r"(?i)\{%|\{\{[#/^>]|jinja|mustache|handlebars|liquid|angular|\bvue\b|latex|\\[a-z]+\{|f\"|f'|\.format|"

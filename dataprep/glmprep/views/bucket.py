@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from glmreport.charts import Series, bars
 from glmreport.numbers import show_number
 from glmreport.page import (
@@ -27,8 +26,7 @@ from glmprep.ledger import Sums
 from glmprep.pages import finding_views, provenance
 from glmprep.read import REJECTS
 from glmprep.rules.lengths import too_long
-from glmprep.shards import read_files
-from glmprep.views import followup
+from glmprep.views import efficiency, followup
 from glmprep.views.head import fact, level_of_output, subject, tokens_fact
 from glmprep.views.terminal import PERCENT, Summary, aligned, counted, number, printing
 
@@ -53,8 +51,9 @@ def page(result: Result, target: Path, command: str, data: Sequence[str]) -> Pag
             Section(
                 title=Text("prep.bucket.section.layout"),
                 intro=Text(f"prep.bucket.intro.{result.manifest.layout}"),
-                blocks=[_buckets(result, target)],
+                blocks=[_buckets(result)],
             ),
+            efficiency.section(result.efficiency),
             Section(
                 title=Text("prep.bucket.section.ledger"),
                 intro=Text("prep.bucket.intro.ledger"),
@@ -87,7 +86,7 @@ def _verdict(result: Result) -> Verdict:
             conversations=written.rows,
             tokens=written.tokens,
             trained=written.supervised,
-            padding=result.padding,
+            padding=result.efficiency.padding,
         ),
     )
 
@@ -136,19 +135,18 @@ def _facts(result: Result) -> list[Fact]:
         fact("conversations", written.rows, Text("prep.bucket.note.read", rows=result.ledger.read)),
         fact("rows", rows, Text("prep.bucket.note.files", files=files)),
         tokens_fact(written.tokens),
-        fact("padding", show_number(result.padding, PERCENT), padding),
+        fact("padding", show_number(result.efficiency.padding, PERCENT), padding),
         fact("supervised", show_number(written.supervised / computed, PERCENT), supervised),
     ]
 
 
-def _buckets(result: Result, target: Path) -> Table:
+def _buckets(result: Result) -> Table:
     manifest = result.manifest
-    filled = _tokens_by_bucket(result, target)
     columns = ("length", "rows", "batch", "computed", "padding", "share")
     rows: list[list[Value]] = []
     for entry in manifest.buckets:
         length, computed = entry["length"], entry["length"] * entry["rows"]
-        padding = computed - filled[length]
+        padding = computed - entry["tokens"]
         batch = manifest.tokens_per_batch // length
         rows.append([length, entry["rows"], batch, computed, padding, padding / computed])
     return Table(
@@ -164,15 +162,6 @@ def _buckets(result: Result, target: Path) -> Table:
         rows=rows,
         caption=Text("prep.bucket.caption.buckets"),
     )
-
-
-def _tokens_by_bucket(result: Result, target: Path) -> dict[int, int]:
-    """Tokens without padding in each bucket, counted in the shards themselves."""
-    filled = {entry["length"]: 0 for entry in result.manifest.buckets}
-    for rows in read_files(target, result.manifest):
-        for length in np.unique(rows.bucket).tolist():
-            filled[length] += int(rows.lengths[rows.bucket == length].sum())
-    return filled
 
 
 def _where_tokens_went(result: Result) -> Chart:
@@ -291,14 +280,16 @@ def _lines(result: Result, target: Path) -> list[tuple[str, str]]:
         ),
         (
             "computed",
-            f"{number(computed)} with padding ({number(result.padding, PERCENT)}); "
+            f"{number(computed)} with padding ({number(result.efficiency.padding, PERCENT)}); "
             f"{number(written.supervised / computed, PERCENT)} of them trained",
         ),
         ("row lengths", _bucket_line(result)),
+        efficiency.line(result.efficiency),
     ]
     if result.rejections:
         left_out = f"{number(result.left_out)} of {counted(result.ledger.read, 'row', 'rows')}"
         lines.append(("left out", f"{left_out}, listed in {target / REJECTS}"))
+    lines += [("note", note) for note in result.notes]
     return lines
 
 

@@ -11,7 +11,8 @@ from glmreport.text import Text
 from glmprep.convert import Result
 from glmprep.mending import repairs_path
 from glmprep.pages import finding_views, provenance
-from glmprep.stream import by_rule, rejects_path
+from glmprep.seen import by_rule
+from glmprep.stream import rejects_path
 from glmprep.views import followup
 from glmprep.views.head import fact, level_of_output, subject
 from glmprep.views.terminal import Summary, aligned, counted, number, printing

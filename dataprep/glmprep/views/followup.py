@@ -18,7 +18,10 @@ READING = (*TOKENIZING, "--role", "--train-on", "--take", "--repair")
 """Options by which data is read; those on tokenizing also fit canonical data."""
 FLAGS = ("--repair",)
 """Those among them that take no value."""
-SHAPING = ("--layout", "--max-length", "--tokens-per-batch", "--buckets", "--seed")
+SHAPING = (
+    *("--layout", "--max-length", "--tokens-per-batch", "--buckets", "--order", "--mixing"),
+    "--seed",
+)
 """Options of `glmprep bucket` that decide what the shards look like."""
 SEGMENTS = "segments.jsonl"
 SHARDS = "shards"

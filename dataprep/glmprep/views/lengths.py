@@ -271,10 +271,11 @@ def _groups(groups: Sequence[Group]) -> list[Block]:
         for name, kinds in (("language", by_language), ("tools", by_tools))
         if kinds in told and _worth_drawing(np.concatenate([g.conversations for g in kinds]))
     ]
-    return [*charts, _group_table([group for kinds in told for group in kinds])] if told else []
+    return [*charts, group_table([group for kinds in told for group in kinds])] if told else []
 
 
-def _group_table(groups: Sequence[Group]) -> Table:
+def group_table(groups: Sequence[Group]) -> Table:
+    """Conversations by language and use of tools, one line a group."""
     names = ("conversations", "tokens", "trained", "median", "p95", "prompt", "answer")
     return Table(
         columns=[

@@ -27,7 +27,7 @@ from rich.text import Text as Line
 
 from glmprep.console import printable
 from glmprep.findings import RULES
-from glmprep.merge import Result
+from glmprep.merging.collecting import Result
 from glmprep.merging.differences import Difference, Kind
 from glmprep.merging.phrases import Phrases
 from glmprep.merging.restoring import Restored, map_path

@@ -29,7 +29,7 @@ from glmprep.cutting import Cutting, cutting_path
 from glmprep.leftout import shortened_path
 from glmprep.pages import finding_views, provenance
 from glmprep.seams import Seam
-from glmprep.segment import Result, ledger_path
+from glmprep.segment import Int32, Result, ledger_path
 from glmprep.stream import rejects_path
 from glmprep.views import followup
 from glmprep.views.head import fact, level_of_output, subject
@@ -231,8 +231,8 @@ def _where(result: Result, cutting: Cutting) -> Section:
     return Section(title=Text("prep.segment.section.where"), blocks=blocks)
 
 
-def _lengths(lengths: Sequence[int], limit: int) -> Chart:
-    bounds = edges(max(1, min(*lengths, limit // 2)), limit + 1, BINS)
+def _lengths(lengths: Int32, limit: int) -> Chart:
+    bounds = edges(max(1, min(int(lengths.min()), limit // 2)), limit + 1, BINS)
     counts, _ = np.histogram(lengths, bounds)
     return histogram(
         [Series(Text("prep.fact.segments"), counts.tolist())],
