@@ -62,7 +62,8 @@ def measure(name: str, folder: Path, meetings: Iterator[tuple[str, str, str]]) -
     )
     found = folder / "found.json"
     write(data, meetings)
-    seconds = glmprep("merge", data, "--trim", "all", "-o", merged, "--json", found)
+    asked = ("--trim", "all", "--workers", "1")
+    seconds = glmprep("merge", data, *asked, "-o", merged, "--json", found)
     glmprep("merge", merged, "--undo", f"{merged}.merges.jsonl", "-o", back)
     glmprep("convert", data, "-o", plain)
     result: dict[str, Any] = json.loads(found.read_bytes())

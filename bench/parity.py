@@ -83,11 +83,10 @@ def expect(name: str, thinking: str, folder: Path) -> tuple[str, Expect]:
         path = assets() / "tokenizer" / "chatglm2-3-6b"
         model = path / "tokenizer.model"
         return str(path), lambda row: chatglm3_reference.reference(row, model)
-    import gzip
+    from glmprep.encoders import embedded
 
     setup = references.REFERENCES[name]
-    packed = REPOSITORY / "dataprep/glmprep/assets/glm4.tokenizer.json.gz"
-    data = references.vocabulary(gzip.decompress(packed.read_bytes()), setup.tokens)
+    data = references.vocabulary(embedded.whole(), setup.tokens)
     (folder / "tokenizer.json").write_bytes(data)
     template = (assets() / "templates" / setup.template).read_text("utf-8")
     reference = setup.make(data, template, thinking)

@@ -79,16 +79,13 @@ def run_packed(data: str) -> dict[str, Any]:
 
 def run_raw(data: str) -> dict[str, Any]:
     """Nothing but `tokenizers.encode_batch` over the text of the messages, read beforehand."""
-    import gzip
-    from importlib import resources
-
     import tokenizers
+    from glmprep.encoders import embedded
     from glmprep.parse import parse
     from glmprep.read import read
     from glmprep.records import Conversation
 
-    packed = resources.files("glmprep").joinpath("assets/glm4.tokenizer.json.gz").read_bytes()
-    encoder = tokenizers.Tokenizer.from_str(gzip.decompress(packed).decode())
+    encoder = tokenizers.Tokenizer.from_str(embedded.bare())
     conversations = [c for c in parse(read([data]), ROLES) if isinstance(c, Conversation)]
     texts = ["\n" + message.content for c in conversations for message in c.messages]
     tokens = 0
