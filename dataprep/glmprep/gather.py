@@ -22,7 +22,8 @@ from glmprep.shards import FORMAT, Rows, write_rows
 from glmprep.store import Store
 from glmprep.units import Record, record
 
-TOKENS_PER_FILE = 2 << 20
+TOKENS_PER_FILE = 1 << 20
+"""A worker needs some fifty bytes for each while it writes a file."""
 NOTE = "shard"
 """How the name ends of what is noted of a shard file that was written."""
 

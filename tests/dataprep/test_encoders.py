@@ -333,7 +333,12 @@ def test_the_library_changes_with_the_characters_that_came(
     small, reference, quick = Counting(), Counting(), Counting()
     answers = reference.encode(known.texts())
     encoder = Growing(
-        small, lambda: reference, lambda: quick, lambda: answers, expected=0, enough=1000
+        lambda: small,
+        lambda: reference,
+        lambda: quick,
+        lambda: answers,
+        expected=0,
+        enough=1000,
     )
     for times, used in [(9, small), (1, reference), (89, reference), (1, quick), (50, quick)]:
         for _ in range(times):

@@ -35,7 +35,7 @@ def choose(
     if engine == "tokenizers":
         return remembered()
     growing = Growing(
-        small() if small else None,
+        small,
         remembered,
         lambda: Fastokens(data()),
         answers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from glmprep.encoders import Encoder, Flat, known
 from glmprep.encoders.fastokens import Unfit
@@ -27,7 +28,7 @@ class Growing:
 
     def __init__(
         self,
-        small: Encoder | None,
+        small: Callable[[], Encoder] | None,
         reference: Callable[[], Encoder],
         quick: Callable[[], Encoder],
         answers: Callable[[], Flat],
@@ -37,7 +38,7 @@ class Growing:
     ) -> None:
         self.notes: list[str] = []
         self.refused = ""
-        self._encoder = small or reference()
+        self._small = small or reference
         self._little = LITTLE if small else 0
         self._reference = reference
         self._quick = quick
@@ -45,6 +46,11 @@ class Growing:
         self._characters = expected
         self._enough = enough
         self._grown = False
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        """The one that encodes at present; whoever only asks for ids of added tokens needs none."""
+        return self._small()
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ loaded before the fork is there in all workers at once, and only once in memory.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from contextlib import suppress
@@ -37,3 +38,5 @@ pa.array([])  # at its first array pyarrow looks for pandas, which takes a while
 
 if loading is not None:
     loading.join()  # no thread must be running when workers are forked
+gc.collect()
+gc.freeze()  # what is here stays, so that no worker looks through it and copies its pages
