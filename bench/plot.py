@@ -65,7 +65,7 @@ def growth(results: Results, path: Path) -> None:
         left.set_ylabel("seconds")
         right.semilogx(rows, [run["peak"] / 1e9 for run in results["runs"]], "o-", color=OURS)
         right.axhline(1, color=OTHERS, linestyle="--")
-        right.set_ylim(0)
+        right.set_ylim(0, 1.1 * max(1.0, right.dataLim.y1))
         right.set_ylabel("peak memory, GB")
         for axes in (left, right):
             axes.set_xlabel("rows")

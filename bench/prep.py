@@ -41,7 +41,7 @@ def run_audit(data: str) -> dict[str, Any]:
     from glmprep.source import Source
 
     source = Source(paths=[data], roles=ROLES)
-    vocabulary = tokenizer.load()
+    vocabulary = tokenizer.load(engine="tokenizers")
     family = families.load("auto", vocabulary)
     begin = time.perf_counter()
     result = audit(source, family=family, tokenizer=vocabulary, max_length=2048)
@@ -55,16 +55,17 @@ def run_bucket(data: str, layout: Any = "buckets") -> dict[str, Any]:
     from glmprep import families, tokenizer
     from glmprep.bucket import Config, bucket
     from glmprep.source import Source
+    from glmprep.store import Folder
+    from glmprep.tokenizing import Ready
 
-    vocabulary = tokenizer.load()
+    vocabulary = tokenizer.load(engine="tokenizers")
     family = families.load("auto", vocabulary)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         result = bucket(
             Source(paths=[data], roles=ROLES),
-            Path(folder),
-            family=family,
-            tokenizer=vocabulary,
+            Folder(Path(folder)),
+            tokenizing=Ready(vocabulary, family),
             config=Config(layout=layout, max_length=2048),
         )
         seconds = time.perf_counter() - begin
