@@ -12,8 +12,7 @@ import os
 from contextlib import suppress
 from threading import Thread
 
-VARIABLE = "GLMPREP_WARM"
-"""The tokenizer that is loaded, as `Named.as_json`."""
+from glmprep.engines.local import WARM_VARIABLE
 
 
 def load() -> None:
@@ -22,10 +21,10 @@ def load() -> None:
     from glmprep.tokenizing import Named
 
     with suppress(SuiteError):
-        Named.from_json(json.loads(os.environ[VARIABLE])).load()[0].get_ready()
+        Named.from_json(json.loads(os.environ[WARM_VARIABLE])).load()[0].get_ready()
 
 
-loading = Thread(target=load) if VARIABLE in os.environ else None
+loading = Thread(target=load) if WARM_VARIABLE in os.environ else None
 if loading is not None:
     loading.start()
 
