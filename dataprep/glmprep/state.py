@@ -19,24 +19,26 @@ from glmprep.read import DataFile, real_path
 from glmprep.store import Folder
 
 FILE = "build.json"
-Inputs = Mapping[str, tuple[int, int]]
-"""Size and time of each file."""
+Seen = tuple[int, int]
+Inputs = Mapping[str, tuple[Seen | None, str]]
+"""Size and time of each file, and how dataset_info.json describes it."""
 
 
 def inputs(files: Sequence[DataFile]) -> Inputs:
-    """The files that are read; what has no size, such as a pipe, is left out."""
-    found = {}
-    for file in files:
-        path = real_path(file.path)
-        if path.is_file():
-            seen = path.stat()
-            found[file.path] = (seen.st_size, seen.st_mtime_ns)
-    return found
+    """The files that are read; of a pipe or a URL nothing is seen."""
+    return {file.path: (_look(real_path(file.path)), repr(file.description)) for file in files}
 
 
 def total(seen: Inputs) -> int:
-    """Bytes of all files."""
-    return sum(size for size, _ in seen.values())
+    """Bytes of all files, as far as they were seen."""
+    return sum(look[0] for look, _ in seen.values() if look)
+
+
+def _look(path: Path) -> Seen | None:
+    """The size and time of a file, or of all files in a folder."""
+    paths = sorted(path.rglob("*")) if path.is_dir() else [path]
+    looks = [each.stat() for each in paths if each.is_file()]
+    return (sum(s.st_size for s in looks), max(s.st_mtime_ns for s in looks)) if looks else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,12 @@ class State:
 
 
 def current(folder: Path, settings: Mapping[str, Any], seen: Inputs) -> State | None:
-    """The run that built the folder of these files by these settings; None where it is not so."""
+    """The run that built the folder of these files by these settings; None where it is not so.
+
+    Nor is it known of a file that cannot be seen without reading it.
+    """
+    if not all(look for look, _ in seen.values()):
+        return None
     try:
         known = orjson.loads((folder / FILE).read_bytes())
         outputs = {name: tuple(one) for name, one in known["outputs"].items()}
@@ -78,7 +85,7 @@ def _made_of(settings: Mapping[str, Any], seen: Inputs) -> str:
     return blake2b(orjson.dumps(parts), digest_size=16).hexdigest()
 
 
-def _outputs(folder: Path) -> dict[str, tuple[int, int]]:
+def _outputs(folder: Path) -> dict[str, Seen]:
     """Size and time of all files but this one and units, which the next run looks at itself."""
     found = {}
     for path in sorted(folder.rglob("*")):

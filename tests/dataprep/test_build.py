@@ -276,3 +276,24 @@ def test_all_stages_give_the_bytes_of_their_commands(place: Path, groups: str) -
         done = run(place, *words)
         assert done.returncode == 0, done.stderr
     assert digests(place / "built") == digests(place / "build")
+
+
+def test_a_file_that_the_recipe_names_is_looked_at_again(place: Path) -> None:
+    phrases = place / "phrases.toml"
+    phrases.write_text('[fillers]\nen = ["you know"]\n')
+    write(place, more='[merge]\ntrim = ["all"]\nphrases = "phrases.toml"\n')
+    assert "unchanged" not in build(place)
+    assert build(place)["unchanged"]
+    phrases.write_text('[fillers]\nen = ["you know", "i mean"]\n')
+    assert "unchanged" not in build(place)
+
+
+def test_what_comes_through_a_pipe_is_always_read(place: Path) -> None:
+    data = (place / "data" / "toolcalls.jsonl").read_text()
+    write(place)
+    recipe = place / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('["data"]', '["-"]'))
+    for text in (data, data[: data.index("\n") + 1]):
+        done = run(place, "build", "recipe.toml", "--json", "-", input=text)
+        assert "unchanged" not in orjson.loads(done.stdout), done.stderr
+    assert orjson.loads(done.stdout)["shards"]["conversations"] == 1

@@ -47,13 +47,14 @@ def build(
     """
     from glmprep import state
     from glmprep.locking import locked
-    from glmprep.read import files
+    from glmprep.read import DataFile, files
     from glmprep.recipe import load
     from glmprep.views.terminal import aligned, printing
 
     asked = load(recipe)
     folder = Path(asked.path(asked.output.folder))
-    seen = state.inputs(files([asked.path(path) for path in asked.data.paths]))
+    data = files([asked.path(path) for path in asked.data.paths])
+    seen = state.inputs([*data, *map(DataFile, asked.files())])
     earlier = state.current(folder, asked.settings(), seen)
     if not dry_run and earlier is not None:
         text = f"{folder} is built of these files by this recipe already"
