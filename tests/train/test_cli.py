@@ -108,7 +108,7 @@ def test_options_override_the_file_and_set_overrides_both(small_model, bucketed,
     [
         (["--set", "rank=3"], "write SECTION.KEY=VALUE"),
         (["--set", "lora.rnk=3"], "--set lora.rnk=3: no setting lora.rnk; did you mean rank"),
-        (["--method", "qlora"], "method qlora is not available in this version"),
+        (["--method", "qlora"], "model.method is one of"),
         (["--resume", "--output", "nowhere"], "nowhere: holds no run"),
         ([], "pass --shards DIR"),
     ],

@@ -4,7 +4,8 @@ import tomllib
 
 import pytest
 from glmprep.errors import InputError, UsageError
-from glmtrain.config import Config, as_dict, build, read_toml, to_toml
+from glmtrain.config import as_dict, build, read_toml, to_toml
+from glmtrain.settings import Config
 
 
 def test_later_layers_override_single_settings():

@@ -8,8 +8,9 @@ import pytest
 import torch
 from glmprep.errors import InputError, UsageError
 from glmprep.tokenizer import Tokenizer, load
-from glmtrain import config, model, precision
+from glmtrain import model, precision
 from glmtrain.generate import Decoder, Sampler, Sampling, Speaker
+from glmtrain.settings import Precision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ LIKELY = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
 
 @pytest.fixture(scope="module")
 def speaker(small_model: Path) -> Speaker:
-    chosen = precision.choose(config.Precision(dtype="fp32"), torch.device("cpu"))
+    chosen = precision.choose(Precision(dtype="fp32"), torch.device("cpu"))
     with model.quiet_libraries():
         causal = model.load(str(small_model), torch.float32).eval()
     return Speaker(causal=causal, precision=chosen, vocabulary=VOCABULARY)
@@ -82,7 +83,7 @@ def test_ids_without_a_meaning_are_never_chosen(speaker):
 
 
 def test_bf16_answers_too(small_model):
-    chosen = precision.choose(config.Precision(dtype="bf16"), torch.device("cpu"))
+    chosen = precision.choose(Precision(dtype="bf16"), torch.device("cpu"))
     with model.quiet_libraries():
         causal = model.load(str(small_model), torch.bfloat16).eval()
     narrow = Speaker(causal=causal, precision=chosen, vocabulary=VOCABULARY)

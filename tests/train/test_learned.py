@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from glmtrain import config, data, learned, methods, model, precision
+from glmtrain import data, learned, methods, model, precision, settings
 from glmtrain.learned import Learned
 
 
@@ -46,12 +46,14 @@ def test_a_sample_larger_than_the_data_is_all_of_it(rows):
 def test_measuring_changes_nothing_and_is_the_mean_over_labelled_tokens(rows, small_model):
     with model.quiet_libraries():
         loaded = model.load(str(small_model), torch.float32)
-    trainable = methods.prepare(loaded, config.Config(model=config.Model(method="full")))
-    in_dtype = precision.choose(config.Precision(dtype="fp32"), torch.device("cpu"))
+    trainable = methods.prepare(
+        loaded, settings.Config(model=settings.Model(method="full")), torch.float32
+    )
+    in_dtype = precision.choose(settings.Precision(dtype="fp32"), torch.device("cpu"))
     batches = learned.sample(rows, 10**9, seed=3)
     first, tokens = learned.mean_loss(trainable, rows, batches, in_dtype)
     again, _ = learned.mean_loss(trainable, rows, batches[::-1], in_dtype)
     assert first == pytest.approx(again, rel=1e-6)
     assert tokens == rows.rows.loss_mask.sum()
     assert loaded.training
-    assert all(weight.grad is None for weight in loaded.parameters())
+    assert all(weight.grad is None for weight in loaded.learning())

@@ -24,26 +24,26 @@ def make_loop(settings):
             base = model.load(chosen.model.path, in_dtype.frozen_dtype(method))
             targets = methods.lora_targets(base, chosen.lora) if method == "lora" else ()
             made = plan.make(chosen, data=rows, precision=in_dtype, targets=targets)
-            trainable = methods.prepare(base, made.config)
-        optimiser = adamw(trainable.parameters(), made.config.optimiser)
+            trainable = methods.prepare(base, made.config, in_dtype.dtype)
+        optimiser = adamw(trainable.learning(), made.config.optimiser)
         return Loop(model=trainable, optimiser=optimiser, data=rows, plan=made, precision=in_dtype)
 
     return make
 
 
 def weights(loop):
-    return {name: weight.detach().clone() for name, weight in loop.model.parameters().items()}
+    return {name: weight.detach().clone() for name, weight in loop.model.learning().items()}
 
 
 def poison(loop, monkeypatch, *, steps=99):
     """Have the loss of the first `steps` micro-batches be NaN."""
-    plain, left = type(loop.model).loss, [steps]
+    plain, left = type(loop.model).forward, [steps]
 
-    def loss(self, inputs, dtype):
+    def forward(self, inputs):
         left[0] -= 1
-        return plain(self, inputs, dtype) * (float("nan") if left[0] >= 0 else 1.0)
+        return plain(self, inputs) * (float("nan") if left[0] >= 0 else 1.0)
 
-    monkeypatch.setattr(type(loop.model), "loss", loss)
+    monkeypatch.setattr(type(loop.model), "forward", forward)
 
 
 def test_loss_falls(make_loop):

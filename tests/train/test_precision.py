@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from glmtrain import config, precision, probe
+from glmtrain import precision, probe, settings
 
 CPU = torch.device("cpu")
 
@@ -16,18 +16,18 @@ CPU = torch.device("cpu")
 def test_auto_takes_what_the_probe_recommends(monkeypatch, advice, name, scaled):
     found = SimpleNamespace(dtype=advice, device="cpu", bf16=SimpleNamespace(state="usable"))
     monkeypatch.setattr(probe, "recommend", lambda device: found)
-    chosen = precision.choose(config.Precision(), CPU)
+    chosen = precision.choose(settings.Precision(), CPU)
     assert chosen.name == name
     assert (chosen.scaler is not None) == scaled
 
 
 def test_what_was_asked_for_is_not_questioned(monkeypatch):
     monkeypatch.setattr(probe, "recommend", lambda device: pytest.fail("was asked"))
-    assert precision.choose(config.Precision(dtype="bf16"), CPU).dtype == torch.bfloat16
+    assert precision.choose(settings.Precision(dtype="bf16"), CPU).dtype == torch.bfloat16
 
 
 def test_weights_that_learn_are_kept_in_float32():
-    chosen = precision.choose(config.Precision(dtype="bf16"), CPU)
+    chosen = precision.choose(settings.Precision(dtype="bf16"), CPU)
     assert chosen.frozen_dtype("lora") == torch.bfloat16
     assert chosen.frozen_dtype("full") == torch.float32
 
@@ -35,6 +35,6 @@ def test_weights_that_learn_are_kept_in_float32():
 def test_half_precision_is_computed_in_half_precision():
     square = torch.ones(4, 4)
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        chosen = precision.choose(config.Precision(dtype=name), CPU)
+        chosen = precision.choose(settings.Precision(dtype=name), CPU)
         with chosen.autocast():
             assert (square @ square).dtype == dtype

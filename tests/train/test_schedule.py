@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from glmtrain.config import Schedule
 from glmtrain.schedule import factor, warmup_steps
+from glmtrain.settings import Schedule
 
 
 def test_rate_rises_through_the_warm_up_and_is_full_right_after():

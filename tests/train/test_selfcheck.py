@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from glmprep.errors import UsageError
-from glmtrain import config, data, methods, model, precision, selfcheck
+from glmtrain import data, model, precision, selfcheck, settings
+from glmtrain.learner import Learner
 
 CPU = torch.device("cpu")
 
 
-class Leaking(methods.TrainableModel):
+class Leaking(Learner):
     """Passes an all-ones mask, with which transformers lets segments see each other."""
 
     def states(self, inputs):
@@ -27,22 +28,22 @@ def base(small_model):
 
 @pytest.fixture(params=["fp32", "bf16"])
 def in_dtype(request):
-    return precision.choose(config.Precision(dtype=request.param), CPU)
+    return precision.choose(settings.Precision(dtype=request.param), CPU)
 
 
 def test_a_sound_model_passes(base, packed, in_dtype):
-    trainable = methods.TrainableModel(causal=base, adapter=None)
+    trainable = Learner(base, dtype=in_dtype.dtype)
     selfcheck.check(trainable, data.load([str(packed)]), in_dtype)
     assert base.training
 
 
 def test_packed_segments_that_see_each_other_are_refused(base, packed, in_dtype):
     with pytest.raises(UsageError, match="packed rows leak"):
-        selfcheck.check(Leaking(causal=base, adapter=None), data.load([str(packed)]), in_dtype)
+        selfcheck.check(Leaking(base, dtype=in_dtype.dtype), data.load([str(packed)]), in_dtype)
 
 
 def test_leaks_do_not_matter_to_rows_that_are_not_packed(base, bucketed, in_dtype):
-    selfcheck.check(Leaking(causal=base, adapter=None), data.load([str(bucketed)]), in_dtype)
+    selfcheck.check(Leaking(base, dtype=in_dtype.dtype), data.load([str(bucketed)]), in_dtype)
 
 
 def test_a_model_that_changes_its_logits_is_refused(base, bucketed, monkeypatch, in_dtype):
@@ -52,6 +53,6 @@ def test_a_model_that_changes_its_logits_is_refused(base, bucketed, monkeypatch,
         return SimpleNamespace(logits=10 * torch.tanh(plain(**inputs).logits))
 
     monkeypatch.setattr(base, "forward", capped)
-    trainable = methods.TrainableModel(causal=base, adapter=None)
+    trainable = Learner(base, dtype=in_dtype.dtype)
     with pytest.raises(UsageError, match="this model is not supported"):
         selfcheck.check(trainable, data.load([str(bucketed)]), in_dtype)

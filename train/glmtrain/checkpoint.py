@@ -23,7 +23,8 @@ from glmprep.console import file_errors
 from glmprep.errors import InputError, UsageError
 from torch import Tensor
 
-from glmtrain.methods import TrainableModel
+from glmtrain import methods
+from glmtrain.learner import Learner
 from glmtrain.optimiser import load_state_tensors, state_tensors
 from glmtrain.precision import Precision
 
@@ -37,7 +38,7 @@ CPU_GENERATOR, CUDA_GENERATOR = "generator.cpu", "generator.cuda"
 class Saved:
     """All of a run that changes from step to step."""
 
-    model: TrainableModel
+    model: Learner
     optimiser: torch.optim.AdamW
     precision: Precision
 
@@ -61,11 +62,11 @@ class Saved:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        self.model.restore(folder)
+        methods.restore(self.model, folder)
         try:
             state = json.loads((folder / STATE).read_text(encoding="utf-8"))
             tensors = load_file(folder / TRAINER)
-            load_state_tensors(self.optimiser, self.model.parameters(), tensors)
+            load_state_tensors(self.optimiser, self.model.learning(), tensors)
             _set_generators(tensors)
             if self.precision.scaler is not None and state["scaler"]:
                 self.precision.scaler.load_state_dict(state["scaler"])
@@ -76,8 +77,8 @@ class Saved:
     def _write(self, folder: Path, step: int) -> None:
         from safetensors.torch import save_file
 
-        self.model.save(folder)
-        moments = state_tensors(self.optimiser, self.model.parameters())
+        methods.save(self.model, folder)
+        moments = state_tensors(self.optimiser, self.model.learning())
         save_file({**moments, **_generators()}, folder / TRAINER)
         scaler = self.precision.scaler
         state: dict[str, Any] = {"step": step, "scaler": scaler.state_dict() if scaler else None}

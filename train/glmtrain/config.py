@@ -1,7 +1,4 @@
-"""The settings of a training run: one TOML file, overrides from the command line, nothing hidden.
-
-A setting that is None is derived later, from the method, the model and the shards (see `plan`).
-"""
+"""Where settings come from: one TOML file, overrides from the command line, nothing hidden."""
 
 from __future__ import annotations
 
@@ -10,144 +7,15 @@ import json
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from glmprep.errors import InputError, UsageError
 
-METHODS = ("lora", "full")
-PLANNED_METHODS = ("qlora", "ptuning")
-ALL_LINEAR = "all-linear"
+from glmtrain.settings import Config
 
-DType: TypeAlias = Literal["auto", "bf16", "fp16", "fp32"]
 Settings: TypeAlias = Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """What is trained and how."""
-
-    path: str = "tiny"
-    method: str = "lora"
-    gradient_checkpointing: bool = False
-
-    def __post_init__(self) -> None:
-        if self.method in PLANNED_METHODS:
-            raise UsageError(
-                f"method {self.method} is not available in this version; use {' or '.join(METHODS)}"
-            )
-        _check(self.method in METHODS, f"model.method is one of {', '.join(METHODS)}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Data:
-    """Which shards, and how many tokens go into one batch and one optimiser step."""
-
-    shards: tuple[str, ...] = ()
-    tokens_per_batch: int | None = None
-    accumulate: int = 1
-
-    def __post_init__(self) -> None:
-        _check(self.tokens_per_batch is None or self.tokens_per_batch > 0, "data.tokens_per_batch")
-        _check(self.accumulate > 0, "data.accumulate is at least 1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Optimiser:
-    """AdamW; `max_grad_norm = 0` turns clipping off."""
-
-    learning_rate: float | None = None
-    weight_decay: float | None = None
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    max_grad_norm: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check(self.learning_rate is None or self.learning_rate > 0, "optimiser.learning_rate > 0")
-        _check(self.weight_decay is None or self.weight_decay >= 0, "optimiser.weight_decay >= 0")
-        _check(0 <= self.beta1 < 1 and 0 <= self.beta2 < 1, "0 <= optimiser.beta1, beta2 < 1")
-        _check(self.epsilon > 0, "optimiser.epsilon > 0")
-        _check(self.max_grad_norm >= 0, "optimiser.max_grad_norm >= 0")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """Linear warm-up over a share of the steps, then decay to `final` times the learning rate."""
-
-    decay: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: float = 0.05
-    final: float = 0.1
-
-    def __post_init__(self) -> None:
-        _check(0 <= self.warmup < 1, "0 <= schedule.warmup < 1")
-        _check(0 <= self.final <= 1, "0 <= schedule.final <= 1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lora:
-    """Low-rank adapters; `alpha` is twice the rank where it is not given."""
-
-    rank: int = 16
-    alpha: float | None = None
-    dropout: float = 0.0
-    target_modules: tuple[str, ...] = (ALL_LINEAR,)
-
-    def __post_init__(self) -> None:
-        _check(self.rank > 0, "lora.rank is at least 1")
-        _check(self.alpha is None or self.alpha > 0, "lora.alpha > 0")
-        _check(0 <= self.dropout < 1, "0 <= lora.dropout < 1")
-        _check(len(self.target_modules) > 0, "lora.target_modules names at least one module")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Precision:
-    """The number format of the forward and backward pass; `auto` asks the hardware."""
-
-    dtype: DType = "auto"
-    initial_loss_scale: float = 65536.0
-
-    def __post_init__(self) -> None:
-        _check(self.initial_loss_scale >= 1, "precision.initial_loss_scale is at least 1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """How long, where to, and what is kept.
-
-    The run ends after `max_steps` optimiser steps or `epochs` passes, whichever comes first.
-    `save_every = 0` saves at the end only.
-    """
-
-    output: str = "run"
-    seed: int = 42
-    max_steps: int | None = None
-    epochs: int | None = None
-    save_every: int = 0
-    keep_checkpoints: int = 2
-    sample_tokens: int = 1024
-
-    def __post_init__(self) -> None:
-        _check(self.max_steps is None or self.max_steps > 0, "run.max_steps is at least 1")
-        _check(self.epochs is None or self.epochs > 0, "run.epochs is at least 1")
-        _check(0 <= self.seed < 2**32, "0 <= run.seed < 2**32")
-        _check(self.save_every >= 0, "run.save_every >= 0")
-        _check(self.keep_checkpoints > 0, "run.keep_checkpoints is at least 1")
-        _check(self.sample_tokens > 0, "run.sample_tokens is at least 1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """All settings of a run."""
-
-    model: Model = field(default_factory=Model)
-    data: Data = field(default_factory=Data)
-    optimiser: Optimiser = field(default_factory=Optimiser)
-    schedule: Schedule = field(default_factory=Schedule)
-    lora: Lora = field(default_factory=Lora)
-    precision: Precision = field(default_factory=Precision)
-    run: Run = field(default_factory=Run)
 
 
 def read_toml(path: Path) -> Settings:
@@ -220,15 +88,15 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
     if origin in (Union, types.UnionType):
         return _converted(name, value, arguments[0])
     if origin is Literal:
-        _check(value in arguments, f"{name} is one of {', '.join(arguments)}, not {value!r}")
+        _require(value in arguments, f"{name} is one of {', '.join(arguments)}, not {value!r}")
         return value
     if origin is tuple:
         listed = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
-        _check(listed, f'{name} is a list of strings, such as ["a", "b"], not {value!r}')
+        _require(listed, f'{name} is a list of strings, such as ["a", "b"], not {value!r}')
         return tuple(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    _check(type(value) is hint, f"{name} is of type {hint.__name__}, not {value!r}")
+    _require(type(value) is hint, f"{name} is of type {hint.__name__}, not {value!r}")
     return value
 
 
@@ -246,6 +114,6 @@ def _toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def _check(holds: bool, rule: str) -> None:
+def _require(holds: bool, rule: str) -> None:
     if not holds:
-        raise UsageError(rule if " " in rule else f"{rule} is out of range")
+        raise UsageError(rule)

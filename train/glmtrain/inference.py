@@ -21,7 +21,7 @@ from glmprep.semantics import loading as semantics
 from glmprep.sized import require_room
 from glmprep.tokenizer import EMBEDDED, FILES, Tokenizer
 
-from glmtrain import config, model, preparation, trained
+from glmtrain import model, preparation, settings, trained
 from glmtrain.conversation import Window
 from glmtrain.generate import Speaker
 from glmtrain.model import TINY, CausalModel
@@ -45,7 +45,7 @@ class Asked:
     tokenizer: str | None = None
     template: Path | None = None
     max_new_tokens: int | None = None
-    dtype: config.DType = "auto"
+    dtype: settings.DType = "auto"
     prepared: Mapping[str, Any]
 
 

@@ -11,7 +11,7 @@ from glmprep.findings import Finding
 
 from glmtrain.batches import Batch, collate
 from glmtrain.data import TrainingData
-from glmtrain.methods import TrainableModel
+from glmtrain.learner import Learner
 from glmtrain.precision import Precision
 from glmtrain.rules import nothing_learned
 
@@ -56,7 +56,7 @@ def sample(data: TrainingData, tokens: int, seed: int) -> list[Batch]:
 
 
 def mean_loss(
-    model: TrainableModel, data: TrainingData, batches: list[Batch], precision: Precision
+    model: Learner, data: TrainingData, batches: list[Batch], precision: Precision
 ) -> tuple[float, int]:
     """Mean loss over the labelled tokens of these batches, without training, and their number."""
     model.causal.eval()
@@ -64,7 +64,7 @@ def mean_loss(
     with torch.no_grad(), precision.autocast():
         for batch in batches:
             inputs = collate(data.rows, batch, data.pad_id, precision.device)
-            total += float(model.loss(inputs, precision.dtype))
+            total += float(model(inputs, "each").sum())
             tokens += inputs.supervised
     model.causal.train()
     return total / tokens, tokens

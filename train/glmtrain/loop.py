@@ -14,7 +14,7 @@ from glmprep.findings import Finding
 from glmtrain.batches import Batch, Inputs, accumulated, collate, epoch_batches
 from glmtrain.data import TrainingData
 from glmtrain.detectors import Step, Watch
-from glmtrain.methods import TrainableModel
+from glmtrain.learner import Learner
 from glmtrain.metrics import StepMetrics, nonfinite, peak_memory
 from glmtrain.optimiser import set_rate, update
 from glmtrain.plan import Plan
@@ -29,7 +29,7 @@ LEAST_SCALE = 1.0  # fp16 that overflows even without scaling cannot be helped b
 class Loop:
     """Trains `model` as `plan` says. `watch` looks for faults while it goes on."""
 
-    model: TrainableModel
+    model: Learner
     optimiser: torch.optim.AdamW
     data: TrainingData
     plan: Plan
@@ -108,9 +108,9 @@ class Loop:
         mean = 0.0
         for part in parts:
             with self.precision.autocast():
-                loss = self.model.loss(part, self.precision.dtype) / supervised
+                loss = self.model(part) / supervised
             scaled = loss if scaler is None else scaler.scale(loss)
-            scaled.backward()  # type: ignore[no-untyped-call]
+            scaled.backward()
             mean += float(loss.detach())
         return mean
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy
 
 CHUNK = 512
 IGNORED = -100
@@ -35,6 +36,19 @@ def summed_loss(hidden: Tensor, labels: Tensor, head: Tensor, dtype: torch.dtype
         chosen, head, targets[labelled], dtype, torch.is_grad_enabled()
     )
     return total
+
+
+def each_loss(hidden: Tensor, labels: Tensor, head: Tensor, dtype: torch.dtype) -> Tensor:
+    """The cross-entropy of every labelled token, float32 [labelled], without a gradient."""
+    targets = labels[:, 1:]
+    labelled = targets != IGNORED
+    rows, wanted = hidden[:, :-1][labelled].detach(), targets[labelled]
+    losses = torch.empty(len(rows), device=rows.device)
+    for start in range(0, len(rows), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        logits = (rows[chunk].to(dtype) @ head.detach().to(dtype).T).float()
+        losses[chunk] = cross_entropy(logits, wanted[chunk], reduction="none")
+    return losses
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

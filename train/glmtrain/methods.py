@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,82 +9,59 @@ import torch
 from glmprep.errors import InputError, UsageError
 from torch import Tensor, nn
 
-from glmtrain.batches import Inputs
-from glmtrain.config import ALL_LINEAR, Config, Lora
-from glmtrain.loss import summed_loss
-from glmtrain.model import CausalModel, head_weight
+from glmtrain.learner import Learner
+from glmtrain.model import CausalModel
+from glmtrain.settings import ALL_LINEAR, Config, Lora
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainableModel:
-    """A causal language model of which some weights learn; `adapter` is peft's view of it."""
-
-    causal: CausalModel
-    adapter: Any | None
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """The weights that learn, by name."""
-        named = self.causal.named_parameters()
-        return {name: weight for name, weight in named if weight.requires_grad}
-
-    def states(self, inputs: Inputs) -> Tensor:
-        """The decoder's last hidden states, [rows, length, width]."""
-        states: Tensor = self.causal.get_decoder()(
-            input_ids=inputs.input_ids,
-            position_ids=inputs.position_ids,
-            attention_mask=inputs.attention_mask,
-            use_cache=False,
-        ).last_hidden_state
-        return states
-
-    def loss(self, inputs: Inputs, dtype: torch.dtype) -> Tensor:
-        """Summed cross-entropy of the labelled tokens; logits are multiplied out in `dtype`."""
-        return summed_loss(self.states(inputs), inputs.labels, head_weight(self.causal), dtype)
-
-    def save(self, folder: Path) -> None:
-        """Write the weights that learn, as peft's adapter or as a whole model, in safetensors."""
-        if self.adapter is None:
-            self.causal.save_pretrained(folder)
-        else:
-            _save_adapter(self.adapter, folder)
-
-    def restore(self, folder: Path) -> None:
-        """Read what `save` wrote; raises InputError where it does not fit the model."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        files = sorted(folder.glob("adapter_model*.safetensors" if self.adapter else "model*"))
-        try:
-            weights = {
-                k: v for f in files if f.suffix == ".safetensors" for k, v in load_file(f).items()
-            }
-            self._load(weights)
-        except (OSError, SafetensorError, RuntimeError, KeyError) as error:
-            raise InputError(
-                f"{folder}: its weights do not fit the model ({_line(error)})"
-            ) from error
-
-    def _load(self, weights: dict[str, Tensor]) -> None:
-        if self.adapter is None:
-            self.causal.load_state_dict(weights, strict=not self.causal.config.tie_word_embeddings)
-            return
-        from peft import set_peft_model_state_dict
-
-        if set_peft_model_state_dict(self.adapter, weights).unexpected_keys or not weights:
-            raise KeyError("other adapter weights than this model has")
+def save(learner: Learner, folder: Path) -> None:
+    """Write the weights that learn, as peft's adapter or as a whole model, in safetensors."""
+    if learner.adapter is None:
+        learner.causal.save_pretrained(folder)
+    else:
+        _save_adapter(learner.adapter, folder)
 
 
-def prepare(model: CausalModel, config: Config) -> TrainableModel:
-    """Make the model trainable by the configured method; targets must be resolved names."""
+def restore(learner: Learner, folder: Path) -> None:
+    """Read what `save` wrote; raises InputError where it does not fit the model."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    files = sorted(folder.glob("adapter_model*.safetensors" if learner.adapter else "model*"))
+    try:
+        weights = {
+            k: v for f in files if f.suffix == ".safetensors" for k, v in load_file(f).items()
+        }
+        _load(learner, weights)
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+        raise InputError(f"{folder}: its weights do not fit the model ({_line(error)})") from error
+
+
+def _load(learner: Learner, weights: dict[str, Tensor]) -> None:
+    causal, adapter = learner.causal, learner.adapter
+    if adapter is None:
+        causal.load_state_dict(weights, strict=not causal.config.tie_word_embeddings)
+        return
+    from peft import set_peft_model_state_dict
+
+    if set_peft_model_state_dict(adapter, weights).unexpected_keys or not weights:
+        raise KeyError("other adapter weights than this model has")
+
+
+def prepare(model: CausalModel, config: Config, dtype: torch.dtype) -> Learner:
+    """Make the model trainable by the configured method; targets must be resolved names.
+
+    Logits are multiplied out in `dtype`.
+    """
     if config.model.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
     if config.model.method == "full":
         model.requires_grad_(True)
-        return TrainableModel(causal=model, adapter=None)
-    return TrainableModel(causal=model, adapter=_with_lora(model, config))
+        return Learner(model, dtype=dtype)
+    return Learner(model, dtype=dtype, adapter=_with_lora(model, config))
 
 
 def lora_targets(model: CausalModel, lora: Lora) -> tuple[str, ...]:

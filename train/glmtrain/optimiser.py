@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from glmtrain.config import Optimiser
 from glmtrain.precision import Precision
+from glmtrain.settings import Optimiser
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -27,7 +27,10 @@ def adamw(parameters: Mapping[str, nn.Parameter], settings: Optimiser) -> torch.
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=settings.learning_rate,
-        betas=(settings.beta1, settings.beta2),
+        betas=(
+            0.9 if settings.beta1 is None else settings.beta1,
+            0.999 if settings.beta2 is None else settings.beta2,
+        ),
         eps=settings.epsilon,
     )
 

@@ -14,12 +14,13 @@ from glmprep.console import file_errors
 from glmprep.errors import InputError, UsageError
 from glmprep.files import write_atomically
 
-from glmtrain import checkpoint
-from glmtrain.config import Config, Settings, as_dict, build, read_toml, to_toml
+from glmtrain import checkpoint, methods
+from glmtrain.config import Settings, as_dict, build, read_toml, to_toml
 from glmtrain.data import TrainingData
-from glmtrain.methods import TrainableModel
+from glmtrain.learner import Learner
 from glmtrain.metrics import METRICS
 from glmtrain.plan import Plan
+from glmtrain.settings import Config
 
 FORMAT = "glmtrain-run/1"
 RESOLVED = "config.resolved.toml"
@@ -120,13 +121,13 @@ class Output:
             write_atomically(self.folder / RESOLVED, resolved.encode())
             write_atomically(self.folder / RECORD, text.encode() + b"\n")
 
-    def place_weights(self, model: TrainableModel) -> None:
+    def place_weights(self, model: Learner) -> None:
         """Save what was trained; weights come first, so that a configuration has its weights."""
         temporary = self.folder / ".weights.tmp"
         with file_errors(self.folder):
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            model.save(temporary)
+            methods.save(model, temporary)
             for path in sorted(temporary.iterdir(), key=lambda p: p.suffix != ".safetensors"):
                 path.replace(self.folder / path.name)
             temporary.rmdir()

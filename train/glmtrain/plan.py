@@ -11,13 +11,14 @@ from glmprep.findings import Finding
 from glmreport.text import Catalogue, Text
 
 from glmtrain.batches import epoch_batches
-from glmtrain.config import Config
 from glmtrain.data import TrainingData
 from glmtrain.model import TINY
 from glmtrain.precision import Precision
 from glmtrain.rules import setting_without_effect
 from glmtrain.schedule import warmup_steps
+from glmtrain.settings import Config
 
+RANK = 16
 LEARNING_RATES = {"lora": 2e-4, "full": 2e-5}
 TINY_RATES = {"lora": 5e-3, "full": 1e-3}
 WEIGHT_DECAY = {"lora": 0.0, "full": 0.01}
@@ -111,14 +112,16 @@ def _fill(
         budget = data.tokens_per_batch
         decide("tokens_per_batch", budget, Text("train.reason.budget"))
     lora = config.lora
-    if method == "lora":
-        alpha = lora.alpha if lora.alpha is not None else 2.0 * lora.rank
+    if method in ("lora", "qlora"):
+        rank = RANK if lora.rank is None else lora.rank
+        alpha = 2.0 * rank if lora.alpha is None else lora.alpha
+        dropout = 0.0 if lora.dropout is None else lora.dropout
         decide(
             "lora",
-            f"rank {lora.rank}, alpha {alpha:g}",
+            f"rank {rank}, alpha {alpha:g}",
             Text("train.reason.lora", targets=", ".join(targets)),
         )
-        lora = replace(lora, alpha=alpha, target_modules=targets)
+        lora = replace(lora, rank=rank, alpha=alpha, dropout=dropout, target_modules=targets)
     filled = replace(
         config,
         optimiser=replace(config.optimiser, learning_rate=rate, weight_decay=decay),

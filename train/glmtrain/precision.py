@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from glmreport.text import Text
 
-from glmtrain import config
+from glmtrain import settings
 
-DTYPES: dict[config.DType, torch.dtype] = {
+DTYPES: dict[settings.DType, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
     "fp32": torch.float32,
@@ -27,7 +27,7 @@ class Precision:
     scaler: torch.amp.GradScaler | None
 
     @property
-    def name(self) -> config.DType:
+    def name(self) -> settings.DType:
         """`bf16`, `fp16` or `fp32`."""
         return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
 
@@ -47,7 +47,7 @@ class Precision:
         return None if self.scaler is None else float(self.scaler.get_scale())
 
 
-def choose(settings: config.Precision, device: torch.device) -> Precision:
+def choose(settings: settings.Precision, device: torch.device) -> Precision:
     """The precision that was asked for; `auto` takes what the device computes correctly."""
     if settings.dtype == "auto":
         from glmtrain.probe import recommend

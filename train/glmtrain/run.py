@@ -19,8 +19,8 @@ from glmprep.findings import Finding
 
 from glmtrain import checkpoint, data, learned, methods, model, plan, precision, selfcheck
 from glmtrain.checkpoint import Saved
-from glmtrain.config import Config
 from glmtrain.learned import Learned
+from glmtrain.learner import Learner
 from glmtrain.loop import Loop
 from glmtrain.metrics import MetricsFile
 from glmtrain.optimiser import adamw
@@ -28,6 +28,7 @@ from glmtrain.output import Output
 from glmtrain.plan import Plan
 from glmtrain.probe import default_device
 from glmtrain.progress import Silent
+from glmtrain.settings import Config
 from glmtrain.stop import StopSignal
 
 
@@ -55,7 +56,7 @@ class _Ready:
     data: data.TrainingData
     plan: Plan
     precision: precision.Precision
-    model: methods.TrainableModel
+    model: Learner
     base: Mapping[str, Any]
 
 
@@ -97,7 +98,7 @@ def _prepare(config: Config) -> _Ready:
     targets = methods.lora_targets(base, config.lora) if method == "lora" else ()
     made = plan.make(config, data=rows, precision=chosen, targets=targets)
     described = model.describe(config.model.path, base)
-    trainable = methods.prepare(base, made.config)
+    trainable = methods.prepare(base, made.config, chosen.dtype)
     return _Ready(data=rows, plan=made, precision=chosen, model=trainable, base=described)
 
 
@@ -105,7 +106,7 @@ def _train(
     ready: _Ready, output: Output, findings: list[Finding], shown: Silent, *, resume: bool
 ) -> RunResult:
     config = ready.plan.config
-    optimiser = adamw(ready.model.parameters(), config.optimiser)
+    optimiser = adamw(ready.model.learning(), config.optimiser)
     saved = Saved(model=ready.model, optimiser=optimiser, precision=ready.precision)
     metrics = MetricsFile(output.folder)
     batches = learned.sample(ready.data, config.run.sample_tokens, config.run.seed)
@@ -117,7 +118,7 @@ def _train(
         metrics.keep_until(done)
     else:
         before, _ = learned.mean_loss(ready.model, ready.data, batches, ready.precision)
-        trainable = sum(weight.numel() for weight in ready.model.parameters().values())
+        trainable = sum(weight.numel() for weight in ready.model.learning().values())
         record = output.new_record(ready.base, ready.data, trainable)
         record["learned"] = {"before": before}
         done = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from glmtrain.config import Schedule
+from glmtrain.settings import Schedule
 
 
 def warmup_steps(schedule: Schedule, steps: int) -> int:

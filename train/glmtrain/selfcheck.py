@@ -10,12 +10,11 @@ from __future__ import annotations
 import torch
 from glmprep.errors import UsageError
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from glmtrain.batches import Inputs
 from glmtrain.data import TrainingData
+from glmtrain.learner import Learner
 from glmtrain.loss import IGNORED
-from glmtrain.methods import TrainableModel
 from glmtrain.precision import Precision
 
 TOKENS = 24
@@ -23,37 +22,36 @@ LEAK = 0.25  # of the difference that a row makes whose segments do see each oth
 LOSS_ERROR = 0.02  # relative; the model's own loss may be rounded to half precision
 
 
-def check(model: TrainableModel, data: TrainingData, precision: Precision) -> None:
+def check(model: Learner, data: TrainingData, precision: Precision) -> None:
     """Raise UsageError where packing leaks, or the loss differs from the model's own."""
     tokens = _first_tokens(data, precision.device)
-    model.causal.eval()
+    model.eval()
     with torch.no_grad(), precision.autocast():
-        _check_loss(model, tokens, precision.dtype)
+        _check_loss(model, tokens)
         if data.packed.any():
             _check_packing(model, tokens)
-    model.causal.train()
+    model.train()
 
 
-def _check_loss(model: TrainableModel, tokens: Tensor, dtype: torch.dtype) -> None:
+def _check_loss(model: Learner, tokens: Tensor) -> None:
     inputs = _row(tokens, torch.arange(len(tokens), device=tokens.device))
-    ours = model.loss(inputs, dtype)
-    logits = model.causal(input_ids=inputs.input_ids, use_cache=False).logits[0, :-1]
-    own = cross_entropy(logits.float(), tokens[1:], reduction="sum")
+    ours, own = model(inputs, "each").mean(), model(inputs, "own").mean()
     if not abs(ours - own) <= LOSS_ERROR * abs(own):
         raise UsageError(
-            f"{type(model.causal).__name__}: its own loss is {own / len(tokens):.3f} where "
-            f"ours is {ours / len(tokens):.3f}, so this model is not supported"
+            f"{type(model.causal).__name__}: its own loss is {own:.3f} where "
+            f"ours is {ours:.3f}, so this model is not supported"
         )
 
 
-def _check_packing(model: TrainableModel, tokens: Tensor) -> None:
+def _check_packing(model: Learner, tokens: Tensor) -> None:
     """The second half of a row, packed, must be as it is alone, and not as it is in one text."""
     half = len(tokens) // 2
+    rest = len(tokens) - half - 1
     places = torch.arange(len(tokens), device=tokens.device)
-    alone = model.states(_row(tokens[half:], places[: len(tokens) - half]))
     restarting = torch.cat((places[:half], places[: len(tokens) - half]))
-    packed = model.states(_row(tokens, restarting))[:, half:]
-    joined = model.states(_row(tokens, places))[:, half:]
+    alone = model(_row(tokens[half:], places[: len(tokens) - half]), "each")
+    packed = model(_row(tokens, restarting), "each")[-rest:]
+    joined = model(_row(tokens, places), "each")[-rest:]
     if not _distance(packed, alone) <= LEAK * _distance(joined, alone):
         raise UsageError(
             "packed rows leak: this model lets a segment see the one before it; "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from glmprep.errors import InputError, UsageError
 
-from glmtrain import config, model, output, precision, preparation
+from glmtrain import config, model, output, precision, preparation, settings
 from glmtrain.methods import ADAPTER_WEIGHTS
 from glmtrain.model import CausalModel
 from glmtrain.precision import DTYPES, Precision
@@ -27,7 +27,7 @@ class Trained:
     """
 
     folder: Path
-    config: config.Config
+    config: settings.Config
     base: str
     tokenizer: Mapping[str, str]
     family: str
@@ -67,12 +67,12 @@ def read(folder: Path) -> Trained:
         ) from error
 
 
-def load(path: str, run: Trained | None, dtype: config.DType) -> tuple[CausalModel, Precision]:
+def load(path: str, run: Trained | None, dtype: settings.DType) -> tuple[CausalModel, Precision]:
     """The model at `path` with what the run learned, ready to answer, and the number format.
 
     Raises UsageError for another model than the run's, InputError for what cannot be loaded.
     """
-    chosen = precision.choose(config.Precision(dtype=dtype), default_device())
+    chosen = precision.choose(settings.Precision(dtype=dtype), default_device())
     if run is None or run.whole:
         return model.load(path, chosen.dtype).to(chosen.device).eval(), chosen
     # Loaded as in training, so that its fingerprint is the same.
