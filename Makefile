@@ -49,6 +49,7 @@ bench-growth: setup
 
 docs: setup
 	$(BIN)/python docs/make_rules.py
+	$(BIN)/python docs/make_settings.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from glmprep.edges import Lengths
-from glmprep.memory import GLM4_9B, attention_flops, linear_flops
 from glmprep.order import Order
+from glmprep.shape import GLM4_9B, attention_flops, linear_flops
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]

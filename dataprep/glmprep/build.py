@@ -37,7 +37,7 @@ from glmprep.texts import Text, TextStage
 from glmprep.tokenizing import Named
 from glmprep.units import Tokenize, stamp
 
-SHARDS, VALIDATION, WORK = "shards", "validation", "work"
+WORK = "work"
 
 
 class Collector(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from glmprep.bucket import Config, Layout
-from glmprep.build import SHARDS, VALIDATION, WORK, Plan, Stage
+from glmprep.build import WORK, Plan, Stage
 from glmprep.cutting import ContextName, Cutting, OnOverflow, SegmenterName, asked_for
 from glmprep.errors import UsageError
 from glmprep.families import Thinking
@@ -19,7 +19,7 @@ from glmprep.merging.stage import stamp as merge_stamp
 from glmprep.options import ENGINES, FAMILIES
 from glmprep.order import Kind
 from glmprep.parting import Parted, Parting
-from glmprep.recipe import ENCODERS, Merge, Recipe, Segment, Split
+from glmprep.recipe import ENCODERS, SHARDS, VALIDATION, Merge, Recipe, Segment, Split
 from glmprep.records import ROLES
 from glmprep.segment import Segmented
 from glmprep.segmenting import SegmentBlocks, stamp
@@ -116,6 +116,7 @@ def _tokenizing(recipe: Recipe, text_bytes: int) -> Named:
         thinking=thinking,
         engine=asked.engine,
         text_bytes=text_bytes,
+        add=tuple(asked.add_tokens),
     )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from glmprep.edges import best_edges
-from glmprep.memory import GLM4_9B, Shape, attention_flops, linear_flops, lora_bytes
+from glmprep.memory import lora_bytes
+from glmprep.shape import GLM4_9B, Shape, attention_flops, linear_flops
 
 Int64 = npt.NDArray[np.int64]
 BUCKETS = 8

@@ -14,12 +14,12 @@ from typing import Any
 import orjson
 
 from glmprep import read
-from glmprep.build import SHARDS, WORK, build
+from glmprep.build import WORK, build
 from glmprep.build_plan import plan
 from glmprep.engines.local import Serial
 from glmprep.errors import InputError
 from glmprep.read import COMPRESSED, PARQUET, DataFile, real_path
-from glmprep.recipe import Recipe
+from glmprep.recipe import SHARDS, Recipe
 from glmprep.records import RawRow
 
 SAMPLED_BYTES = 1 << 20

@@ -21,7 +21,6 @@ from glmprep.source import Source
 from glmprep.survey import Survey, survey
 from glmprep.written import recipe_toml
 
-SHARDS = "shards"
 RUN = "run"
 
 
@@ -72,17 +71,10 @@ def init(
 
 def commands(result: Result, target: Path) -> list[Sequence[str]]:
     """The next three command lines, in words."""
-    value = result.proposal.value
-    shards = target.parent / str(value("output", "folder")) / SHARDS
-    method, precision = (str(value("train", key)) for key in ("method", "precision"))
     return [
         ["glmprep", "build", str(target), "--dry-run"],
         ["glmprep", "build", str(target)],
-        [
-            *("glmtrain", "run", "--shards", str(shards), "--model", result.model.spec),
-            *("--method", method, "--dtype", precision, "--output", RUN),
-            *(["--gradient-checkpointing"] if result.machine.cards else []),
-        ],
+        ["glmtrain", "run", "--config", str(target), "--output", RUN],
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glmprep.errors import InputError, UsageError
-from glmprep.memory import GLM4_9B, Shape
+from glmprep.shape import GLM4_9B, Shape
 from glmprep.tokenizer import EMBEDDED, FILES, read_json
 
 CONFIG = "config.json"
@@ -95,7 +95,14 @@ def _shape(config: Mapping[str, Any], folder: Path) -> Shape:
     heads = known.pop("heads")
     per_head = _number(config, HEAD) or known["hidden"] // heads
     kv = (_number(config, KV_HEADS) or heads) * per_head
-    return Shape(name=folder.resolve().name, kv=kv, **known)
+    return Shape(
+        name=folder.resolve().name,
+        kv=kv,
+        hidden=known["hidden"],
+        layers=known["layers"],
+        feed_forward=known["feed_forward"],
+        vocabulary=known["vocabulary"],
+    )
 
 
 def _number(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:

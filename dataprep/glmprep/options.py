@@ -46,6 +46,7 @@ class Reading:
     template: Path | None
     thinking: Thinking
     engine: str = "auto"
+    add: tuple[str, ...] = ()
 
     @property
     def tokenizing(self) -> Named:
@@ -60,6 +61,7 @@ class Reading:
             thinking=self.thinking,
             engine=self.engine,
             text_bytes=input_bytes(self.source.paths),
+            add=self.add,
         )
 
     def load(self) -> tuple[Tokenizer, Family]:
@@ -100,6 +102,7 @@ def data_options(command: Callable[..., Any]) -> Any:
         template: Path | None,
         thinking: Thinking,
         tokenizer_engine: str,
+        add_tokens: tuple[str, ...],
         **kwargs: Any,
     ) -> Any:
         reading = Reading(
@@ -109,6 +112,7 @@ def data_options(command: Callable[..., Any]) -> Any:
             template=template,
             thinking=thinking,
             engine=tokenizer_engine,
+            add=add_tokens,
         )
         return command(*args, reading=reading, **kwargs)
 
@@ -155,6 +159,14 @@ _TOKENIZING: list[Callable[[Any], Any]] = [
         default="auto",
         show_default=True,
         help="The library that encodes; all give the same ids, auto takes the quickest.",
+    ),
+    click.option(
+        "--add-token",
+        "add_tokens",
+        multiple=True,
+        metavar="TEXT[=MEANING]",
+        help="A new token: this text wherever it stands. Its row of the model begins from what "
+        "the text means, in plain words. Can be repeated.",
     ),
 ]
 _SOURCE: list[Callable[[Any], Any]] = [

@@ -12,9 +12,10 @@ from glmreport.text import Text
 from glmprep.cost import BUCKETS, costs
 from glmprep.lengths import covering
 from glmprep.machine import Machine
-from glmprep.memory import ADAPTER, GLM4_9B, Shape, lora_bytes
+from glmprep.memory import ADAPTER, lora_bytes
 from glmprep.model import Model
 from glmprep.options import OVERLAP
+from glmprep.shape import GLM4_9B, Shape
 from glmprep.survey import Survey
 
 Value: TypeAlias = bool | int | float | str | Sequence[str] | dict[str, str]
@@ -270,16 +271,18 @@ def _output(survey: Survey) -> Iterator[Choice]:
 def _train(
     machine: Machine, model: Model, limit: Limit, precision: str, width: int, memory: int
 ) -> Iterator[Choice]:
-    yield Choice(
-        table="train", key="method", value="lora", why=_why_method(model, limit, width, memory)
-    )
+    yield Choice(table="train", key="model.path", value=model.spec)
+    why = _why_method(model, limit, width, memory)
+    yield Choice(table="train", key="model.method", value="lora", why=why)
+    if machine.cards:
+        yield Choice(table="train", key="model.gradient_checkpointing", value=True)
     kind = precision if machine.cards else "none"
     why = Text(
         f"prep.init.why.precision.{kind}",
         cards=", ".join(dict.fromkeys(card.name for card in machine.cards)),
         cores=machine.cores,
     )
-    yield Choice(table="train", key="precision", value=precision, why=why)
+    yield Choice(table="train", key="precision.dtype", value=precision, why=why)
 
 
 def _why_method(model: Model, limit: Limit, width: int, memory: int) -> Text:

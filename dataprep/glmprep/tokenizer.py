@@ -2,21 +2,25 @@
 
 Content never turns into a control token: `<|assistant|>` typed by a user stays text. The
 `tokenizers` option `encode_special_tokens` would cover only tokens that are marked special, so the
-added tokens are removed from the encoder altogether, and the templates put them in by id.
+added tokens are removed from the encoder altogether, and the templates put them in by id. Texts
+that a person adds are the exception: they are tokens wherever they stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
-from glmprep.encoders import Vocabulary
+from glmprep.encoders import Encoder, Vocabulary
 from glmprep.encoders.choosing import ENGINES as ENGINES
+from glmprep.encoders.extended import Extended, ExtendedVocabulary
 from glmprep.encoders.growing import Growing
 from glmprep.encoders.loading import CONFIG as CONFIG
 from glmprep.encoders.loading import Loaded, Wanted, from_file, from_package
@@ -33,20 +37,54 @@ Int32 = npt.NDArray[np.int32]
 class Tokenizer:
     """Encodes content; knows the ids of the added tokens.
 
-    `added` holds the added tokens that can be told from words by their text (not ChatGLM3's `sop`).
-    `fingerprint` is the sha256 of what the tokenizer was made from, so that shards tell which one
-    made them; `folder` is where that lies, None for the embedded one.
+    `added` holds the vocabulary's own added tokens that can be told from words by their text (not
+    ChatGLM3's `sop`), `new` the tokens of `adding`, and `descriptions` what those of them stand for
+    that were described; `vocab_size` is one more than the largest id. `fingerprint` is the sha256
+    of what the tokenizer was made from, so that shards tell which one made them; `folder` is where
+    that lies, None for the embedded one.
     """
 
-    def __init__(self, loaded: Loaded, *, name: str, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        name: str,
+        folder: Path | None = None,
+        new: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
-        self.fingerprint = loaded.fingerprint
         self.folder = folder
-        self.added = {text: token for text, token in loaded.added.items() if not text.isalpha()}
-        self._ids = dict(loaded.added)
-        self._names = {token: text for text, token in loaded.added.items()}
+        new = new or {}
+        size = max([loaded.size - 1, *loaded.added.values()]) + 1
+        fresh = [text for text in new if text not in loaded.added]
+        self._ids = {**loaded.added, **{text: size + n for n, text in enumerate(fresh)}}
+        self._names = {token: text for text, token in self._ids.items()}
+        self.vocab_size = size + len(fresh)
+        self.new = {text: self._ids[text] for text in new}
+        self.descriptions = {text: described for text, described in new.items() if described}
+        self.added = {
+            text: token
+            for text, token in loaded.added.items()
+            if not text.isalpha() and text not in new
+        }
+        self.fingerprint = _extended(loaded.fingerprint, fresh) if fresh else loaded.fingerprint
         self._loaded = loaded
-        self._encoder = loaded.encoder
+        self._encoder: Encoder = Extended(loaded.encoder, self.new) if new else loaded.encoder
+
+    def adding(self, texts: Mapping[str, str]) -> Tokenizer:
+        """This tokenizer with texts that are tokens wherever they stand, described or not ("").
+
+        Their ids follow those of the vocabulary, in the order given; a text that is an added token
+        already keeps its id. What may be added is for `added` to tell.
+        """
+        if not texts:
+            return self
+        return Tokenizer(self._loaded, name=self.name, folder=self.folder, new=texts)
+
+    @property
+    def plain(self) -> Tokenizer:
+        """This tokenizer without the tokens of `adding`."""
+        return Tokenizer(self._loaded, name=self.name, folder=self.folder) if self.new else self
 
     @property
     def engine(self) -> str:
@@ -104,8 +142,8 @@ class Tokenizer:
         return "".join(self._decoded(ids))
 
     def is_added(self, token: int) -> bool:
-        """Whether the id is an added token (a role, a prefix or another control token)."""
-        return token in self._names
+        """Whether the id is a role, a prefix or another control token of the vocabulary."""
+        return token in self._names and self._names[token] not in self.new
 
     def added_id(self, text: str) -> int:
         """Id of an added token; raises InputError when this tokenizer lacks it."""
@@ -114,13 +152,9 @@ class Tokenizer:
         return self._ids[text]
 
     @cached_property
-    def vocab_size(self) -> int:
-        """One more than the largest id."""
-        return max([self._loaded.size - 1, *self._names]) + 1
-
-    @cached_property
     def _vocabulary(self) -> Vocabulary:
-        return self._loaded.vocabulary()
+        found = self._loaded.vocabulary()
+        return ExtendedVocabulary(found, self.new) if self.new else found
 
     def _decoded(self, ids: Sequence[int]) -> Iterator[str]:
         run: list[int] = []
@@ -157,6 +191,10 @@ def load(spec: str = EMBEDDED, *, engine: str = "auto", text_bytes: int = 0) -> 
 def describe(tokenizer: Tokenizer) -> dict[str, Any]:
     """What a manifest keeps of a tokenizer; a path on this machine is not part of it."""
     return {"name": Path(tokenizer.name).name, "sha256": tokenizer.fingerprint}
+
+
+def _extended(fingerprint: str, texts: Sequence[str]) -> str:
+    return hashlib.sha256(orjson.dumps([fingerprint, *texts])).hexdigest()
 
 
 def _is_unicode(text: str) -> bool:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from glmprep import families
+from glmprep import added, families
 from glmprep.families import Family, Thinking
 from glmprep.files import sha256
 from glmprep.tokenizer import Tokenizer
@@ -30,7 +30,8 @@ class Named:
     """Both by their names, as options give them; each process loads them once.
 
     `engine` is the library that encodes, and `text_bytes` how much text it will be for, as far as
-    that is known (see `tokenizer.load`). Picklable, so that it can be sent to workers.
+    that is known (see `tokenizer.load`); `add` the tokens to add (see `added`). Picklable, so that
+    it can be sent to workers.
     """
 
     tokenizer: str
@@ -39,9 +40,10 @@ class Named:
     thinking: Thinking = "on"
     engine: str = "auto"
     text_bytes: int = 0
+    add: tuple[str, ...] = ()
 
     def load(self) -> tuple[Tokenizer, Family]:
-        """Both of them; errors as in `tokenizer.load` and `families.load`."""
+        """Both of them; errors as in `tokenizer.load`, `added.extended` and `families.load`."""
         return _load(self)
 
     def as_json(self) -> dict[str, Any]:
@@ -53,7 +55,7 @@ class Named:
     def from_json(cls, data: Mapping[str, Any]) -> Named:
         """What `as_json` gave."""
         template = None if data["template"] is None else Path(data["template"])
-        return cls(**{**data, "template": template})
+        return cls(**{**data, "template": template, "add": tuple(data["add"])})
 
     def settings(self) -> Mapping[str, Any]:
         """How the family was asked for; a template by its sha256."""
@@ -78,7 +80,8 @@ class Ready:
 
 @lru_cache(maxsize=2)
 def _load(named: Named) -> tuple[Tokenizer, Family]:
-    tokenizer = load_tokenizer(named.tokenizer, engine=named.engine, text_bytes=named.text_bytes)
+    known = load_tokenizer(named.tokenizer, engine=named.engine, text_bytes=named.text_bytes)
+    tokenizer = added.extended(known, named.add)
     family = families.load(
         named.family, tokenizer, template=named.template, thinking=named.thinking
     )

@@ -34,6 +34,7 @@ RULE_MODULES = (
     "glmprep.rules.inputs",
     "glmtrain.detectors",
     "glmtrain.rules",
+    "glmtrain.eval_rules",
     "glmdiag.hardware_rules",
     "glmdiag.label_rules",
 )

@@ -282,7 +282,7 @@ def read(folder: Path, tokenizer_spec: str | None = None) -> Labels:
     manifest, rows = shards.read(folder)
     if not len(rows):
         raise InputError(f"{folder}: shards without rows")
-    vocabulary = tokenizer.load(tokenizer_spec or EMBEDDED)
+    vocabulary = tokenizer.load(tokenizer_spec or EMBEDDED).adding(manifest.added)
     if manifest.tokenizer.get("sha256") != vocabulary.fingerprint:
         made_with = manifest.tokenizer.get("name")
         raise UsageError(f"{folder}: made with the tokenizer {made_with}; pass it as --tokenizer")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from glmprep.cost import costs
-from glmprep.memory import GLM4_9B, Shape, attention_flops, linear_flops, lora_bytes
+from glmprep.memory import lora_bytes
+from glmprep.shape import GLM4_9B, Shape, attention_flops, linear_flops
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +18,8 @@ def test_parameters_are_those_of_the_published_model() -> None:
     # 2 layers of 8 × 16, 8 × 8, 8 × 32 and 16 × 8, and two embeddings of 100 × 8.
     assert TINY.block_parameters == 2 * (128 + 64 + 256 + 128)
     assert TINY.parameters == 2 * (128 + 64 + 256 + 128) + 1600
-    assert TINY.adapter_parameters(rank=3) == 2 * 3 * (24 + 16 + 40 + 24)
+    # Queries (8 to 8), keys and values (8 to 4), output (8 to 8), gate and up (8 to 32), and down.
+    assert TINY.adapter_parameters(rank=3) == 2 * 3 * (16 + 2 * 12 + 16 + 40 + 24)
 
 
 def test_attention_grows_with_the_square_and_the_rest_with_the_length() -> None:

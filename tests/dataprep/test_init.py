@@ -19,9 +19,10 @@ from glmprep.cli import glmprep
 from glmprep.console import run
 from glmprep.lengths import covering
 from glmprep.machine import Card, Machine
-from glmprep.memory import GLM4_9B, lora_bytes
+from glmprep.memory import lora_bytes
 from glmprep.proposal import RANK, STEP, USABLE, propose, room
 from glmprep.recipe import load
+from glmprep.shape import GLM4_9B
 from glmprep.source import Source
 from glmprep.survey import Survey, survey
 from glmprep.tokenizer import Tokenizer
@@ -96,7 +97,8 @@ def test_the_recipe_is_toml_and_the_limit_covers_what_was_read(
     assert recipe["data"]["paths"] == ["chats.jsonl"]
     assert recipe["shards"]["max_length"] == 512
     assert recipe["shards"]["layout"] == "buckets"
-    assert recipe["train"] == {"method": "lora", "precision": "fp32"}
+    assert recipe["train"]["model"] == {"path": "tiny", "method": "lora"}
+    assert recipe["train"]["precision"] == {"dtype": "fp32"}
     assert "merge" not in recipe
 
 
@@ -119,7 +121,7 @@ def test_the_commands_that_are_printed_can_be_run(command: Command, tmp_path: Pa
     dry, build, train = (shlex.split(line) for line in lines)
     assert dry == ["glmprep", "build", "sub/my recipe.toml", "--dry-run"]
     assert build == dry[:-1]
-    assert train[train.index("--shards") + 1] == "sub/build/shards"
+    assert train[train.index("--config") + 1] == "sub/my recipe.toml"
     glmtrain.commands["run"].make_context("run", train[2:])
     assert written(tmp_path, "sub/my recipe.toml")["data"]["paths"] == ["../chats.jsonl"]
 
@@ -281,7 +283,7 @@ def test_number_format_and_layout_follow_the_hardware(
     meetings: Survey, seen: Machine, precision: str, layout: str, room_for_it: bool
 ) -> None:
     made = propose(meetings, seen, model.ASSUMED)
-    assert made.value("train", "precision") == precision
+    assert made.value("train", "precision.dtype") == precision
     assert made.value("shards", "layout") == layout
     assert bool(made.limit.room) is room_for_it
     budget, limit = made.value("shards", "tokens_per_batch"), made.limit.tokens

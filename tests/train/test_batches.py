@@ -3,76 +3,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from glmprep.errors import UsageError
 from glmtrain import data
-from glmtrain.batches import accumulated, collate, epoch_batches
+from glmtrain.batches import Batch, collate
+from glmtrain.course import Course
 from glmtrain.loss import IGNORED
+from glmtrain.settings import Data
 
 PAD = 300
 CPU = torch.device("cpu")
 
 
+def batches_of(rows):
+    made = Course(rows, Data(tokens_per_batch=128), seed=1).batches(0)
+    return [place[0] for place in made]
+
+
 @pytest.fixture(scope="module")
 def rows(bucketed):
     return data.load([str(bucketed)])
-
-
-def test_every_row_is_in_one_batch_of_its_bucket(rows):
-    batches = epoch_batches(rows, 128, seed=1, epoch=0)
-    assert sorted(np.concatenate([batch.rows for batch in batches])) == list(range(24))
-    assert all((rows.rows.bucket[batch.rows] == batch.bucket).all() for batch in batches)
-
-
-def test_a_batch_keeps_to_the_token_budget(rows):
-    for batch in epoch_batches(rows, 128, seed=1, epoch=0):
-        assert collate(rows.rows, batch, PAD, CPU).computed <= 128
-
-
-def test_a_row_beyond_the_budget_is_trained_whole_and_alone(rows):
-    batches = epoch_batches(rows, 1, seed=1, epoch=0)
-    lengths = [collate(rows.rows, batch, PAD, CPU).tokens for batch in batches]
-    assert sorted(lengths) == sorted(rows.rows.lengths)
-
-
-def test_order_follows_from_seed_and_epoch(rows):
-    def order(seed, epoch):
-        return [batch.rows.tolist() for batch in epoch_batches(rows, 128, seed, epoch)]
-
-    assert order(1, 0) == order(1, 0)
-    assert order(1, 0) != order(1, 1)
-    assert order(1, 0) != order(2, 0)
-
-
-@pytest.mark.parametrize("ranks", [2, 3, 5])
-def test_ranks_share_the_rows_and_have_as_many_batches(rows, ranks):
-    shares = [epoch_batches(rows, 128, 1, 0, ranks=ranks, rank=rank) for rank in range(ranks)]
-    assert len({len(share) for share in shares}) == 1
-    seen = [row for share in shares for batch in share for row in batch.rows.tolist()]
-    assert sorted(seen) == list(range(24))
-
-
-def test_the_number_of_batches_is_the_same_in_all_epochs(rows):
-    counts = {len(epoch_batches(rows, 128, 1, epoch, ranks=2)) for epoch in range(9)}
-    assert len(counts) == 1
-
-
-def test_batches_come_in_the_order_of_the_shards(tmp_path, tools):
-    random = np.random.default_rng(0)
-    made = [[tools.conversation(random, turns)] for turns in (1, 5) * 12]
-    config = {"order": "short-first", "mixing": 0.0}
-    shards = tools.to_rows(made, [32, 128] * 12)
-    folder = tools.write_shards(tmp_path / "s", shards, config=config)
-    loaded = data.load([str(folder)])
-    for epoch in range(3):
-        buckets = [batch.bucket for batch in epoch_batches(loaded, 128, 1, epoch)]
-        assert buckets == sorted(buckets)
-
-
-def test_shards_for_different_orders_are_not_mixed(tmp_path, tools, bucketed):
-    made = tools.to_rows([[tools.conversation(np.random.default_rng(0), 1)]], [32])
-    folder = tools.write_shards(tmp_path / "s", made, config={"order": "length-mixed"})
-    with pytest.raises(UsageError, match="another order of batches"):
-        data.load([str(bucketed), str(folder)])
 
 
 def test_attention_is_counted_by_segment(packed, bucketed):
@@ -84,16 +32,8 @@ def test_attention_is_counted_by_segment(packed, bucketed):
     assert alone.squares.tolist() == (alone.rows.lengths**2).tolist()
 
 
-def test_rows_without_targets_are_left_out(tmp_path, tools):
-    random = np.random.default_rng(0)
-    kept, (ids, mask) = tools.conversation(random, 2), tools.conversation(random, 2)
-    made = tools.to_rows([[(ids, [0] * len(mask))], [kept]], [64, 64])
-    loaded = data.load([str(tools.write_shards(tmp_path / "s", made))])
-    assert [batch.rows.tolist() for batch in epoch_batches(loaded, 999, 0, 0)] == [[1]]
-
-
 def test_padding_is_masked_and_unlabelled(rows):
-    batch = next(b for b in epoch_batches(rows, 128, 1, 0) if len(b.rows) > 1)
+    batch = next(b for b in batches_of(rows) if len(b.rows) > 1)
     inputs = collate(rows.rows, batch, PAD, CPU)
     assert inputs.input_ids.shape[1] == rows.rows.lengths[batch.rows].max()
     for place, row in enumerate(batch.rows):
@@ -110,7 +50,7 @@ def test_padding_is_masked_and_unlabelled(rows):
 
 def test_packed_rows_have_restarting_positions_and_no_mask(packed):
     loaded = data.load([str(packed)])
-    batch = epoch_batches(loaded, 999, 0, 0)[0]
+    batch = batches_of(loaded)[0]
     inputs = collate(loaded.rows, batch, PAD, CPU)
     assert inputs.attention_mask is None
     starts = (inputs.position_ids == 0).sum(dim=1)
@@ -119,7 +59,7 @@ def test_packed_rows_have_restarting_positions_and_no_mask(packed):
 
 
 def test_a_batch_without_labels_is_refused(rows):
-    batch = epoch_batches(rows, 128, 1, 0)[0]
+    batch = batches_of(rows)[0]
     blank = np.zeros_like(rows.rows.loss_mask)
     unlabelled = type(rows.rows)(
         **{n: getattr(rows.rows, n) for n in rows.rows.__slots__ if n != "loss_mask"},
@@ -129,8 +69,8 @@ def test_a_batch_without_labels_is_refused(rows):
         collate(unlabelled, batch, PAD, CPU)
 
 
-def test_the_last_step_of_an_epoch_takes_what_is_left(rows):
-    batches = epoch_batches(rows, 128, 1, 0)
-    groups = accumulated(batches, 4)
-    assert [b for group in groups for b in group] == batches
-    assert {len(group) for group in groups[:-1]} == {4}
+def test_a_batch_without_rows_takes_part_without_a_label(rows):
+    empty = Batch(rows=np.array([], dtype=np.int64), bucket=0, packed=False)
+    inputs = collate(rows.rows, empty, PAD)
+    assert inputs.input_ids.tolist() == [[PAD, PAD]]
+    assert (inputs.tokens, inputs.supervised) == (0, 0)

@@ -19,7 +19,7 @@ from glmprep.parse import parse
 from glmprep.read import read
 from glmprep.sized import Limits
 from glmprep.tokenizer import load
-from glmtrain import model
+from glmtrain import devices, model
 from glmtrain.chat import Chat, Live, Plain, shown
 from glmtrain.cli import glmtrain
 from glmtrain.config import build
@@ -379,7 +379,9 @@ def run(shards, tmp_path_factory):
                 "sample_tokens": 64,
             },
         }
-        return train(build([("test", settings)]), given=(), shown=Silent()).output
+        config = build([("test", settings)])
+        with devices.join(config.devices) as place:
+            return train(config, place, given=(), shown=Silent()).output
 
     return run
 
@@ -481,7 +483,7 @@ def test_a_damaged_adapter_is_refused_in_one_line(pipe, adapter, tmp_path):
     record = json.loads((adapter / "run.json").read_text())
     copy = copied(adapter, tmp_path / "copy", record)
     (copy / "adapter_model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
-    with pytest.raises(InputError, match="its adapter does not fit the model") as caught:
+    with pytest.raises(InputError, match="do(es)? not fit the model") as caught:
         pipe("Hi\n", "--adapter", copy)
     assert "\n" not in str(caught.value)
 

@@ -46,8 +46,8 @@ def test_a_run_prints_its_decisions_and_what_came_of_it(small_model, bucketed, t
     assert call("run", *model, *FAST, *files, "--set", "run.sample_tokens=32") == 0
     shown = capsys.readouterr()
     assert "trained 4 steps; adapter in" in shown.out
-    assert "of the training rows" in shown.out
-    assert "lora = rank 16, alpha 32 (on down_proj" in shown.err
+    assert "of the trained answers" in shown.out
+    assert "lora.rank = 4 (what 24 conversations can bear)" in shown.err
     assert "step 4/4  loss" in shown.err
     result = json.loads((tmp_path / "r.json").read_text())
     assert result["state"] == "finished"
@@ -108,7 +108,7 @@ def test_options_override_the_file_and_set_overrides_both(small_model, bucketed,
     [
         (["--set", "rank=3"], "write SECTION.KEY=VALUE"),
         (["--set", "lora.rnk=3"], "--set lora.rnk=3: no setting lora.rnk; did you mean rank"),
-        (["--method", "qlora"], "model.method is one of"),
+        (["--method", "lra"], "model.method is one of"),
         (["--resume", "--output", "nowhere"], "nowhere: holds no run"),
         ([], "pass --shards DIR"),
     ],

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 from glmprep.errors import InputError, UsageError
-from glmtrain.config import as_dict, build, read_toml, to_toml
+from glmtrain.config import as_dict, build, from_file, read_toml, to_toml
 from glmtrain.settings import Config
 
 
@@ -25,9 +25,7 @@ def test_later_layers_override_single_settings():
         ({"data": {"shards": "a"}}, "data.shards is a list of strings"),
         ({"precision": {"dtype": "bf15"}}, "precision.dtype is one of auto, bf16, fp16, fp32"),
         ({"optimiser": {"learning_rate": 0.0}}, "optimiser.learning_rate > 0"),
-        ({"model": {"method": "qlora"}}, "method qlora is not available in this version"),
-        ({"model": {"method": "ptuning"}}, "method ptuning is not available in this version"),
-        ({"model": {"method": "lra"}}, "model.method is one of lora, full"),
+        ({"model": {"method": "lra"}}, "model.method is one of lora, qlora, ptuning, full"),
     ],
 )
 def test_wrong_settings_are_refused_with_their_place(settings, message):
@@ -62,3 +60,31 @@ def test_unreadable_files_name_themselves(tmp_path):
     (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match=r"bad\.toml: not TOML"):
         read_toml(tmp_path / "bad.toml")
+
+
+def recipe(folder, *lines):
+    path = folder / "recipe.toml"
+    path.write_text("\n".join(('[data]\npaths = ["chats.jsonl"]', "[shards]", *lines)))
+    return path
+
+
+def test_a_recipe_says_where_its_shards_are_and_how_to_train(tmp_path):
+    path = recipe(
+        tmp_path, "[output]", 'folder = "made"', "[split]", "[train]", 'model.method = "full"'
+    )
+    made = build([("recipe", from_file(path))])
+    assert made.data.shards == (str(tmp_path / "made/shards"),)
+    assert made.data.validation == str(tmp_path / "made/validation")
+    assert made.model.method == "full"
+
+
+def test_a_recipe_that_holds_nothing_out_names_no_validation_data(tmp_path):
+    made = build([("recipe", from_file(recipe(tmp_path, "[train]", "data.accumulate = 4")))])
+    assert (made.data.validation, made.data.accumulate) == (None, 4)
+
+
+def test_settings_alone_are_no_recipe(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text('[data]\nshards = ["s"]\n[run]\nseed = 3\n')
+    made = build([("file", from_file(path))])
+    assert (made.data.shards, made.run.seed) == (("s",), 3)

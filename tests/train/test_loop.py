@@ -5,11 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from glmprep.errors import SuiteError
-from glmtrain import config, data, methods, model, plan, precision
-from glmtrain.loop import SKIPS_IN_A_ROW, Loop
-from glmtrain.optimiser import adamw
-
-CPU = torch.device("cpu")
+from glmtrain import config, devices, model
+from glmtrain.loop import SKIPS_IN_A_ROW
+from glmtrain.progress import Silent
+from glmtrain.run import Mode, Session
 
 
 @pytest.fixture
@@ -17,33 +16,25 @@ def make_loop(settings):
     def make(**changes):
         merged = {name: {**settings.get(name, {}), **changes.get(name, {})} for name in settings}
         chosen = config.build([("test", {**changes, **merged})])
-        rows = data.load(chosen.data.shards)
-        in_dtype = precision.choose(chosen.precision, CPU)
-        method = chosen.model.method
-        with model.quiet_libraries():
-            base = model.load(chosen.model.path, in_dtype.frozen_dtype(method))
-            targets = methods.lora_targets(base, chosen.lora) if method == "lora" else ()
-            made = plan.make(chosen, data=rows, precision=in_dtype, targets=targets)
-            trainable = methods.prepare(base, made.config, in_dtype.dtype)
-        optimiser = adamw(trainable.learning(), made.config.optimiser)
-        return Loop(model=trainable, optimiser=optimiser, data=rows, plan=made, precision=in_dtype)
+        with devices.join(chosen.devices) as place, model.quiet_libraries():
+            return Session(chosen, (), Silent(), Mode(overwrite=True), place).loop()
 
     return make
 
 
 def weights(loop):
-    return {name: weight.detach().clone() for name, weight in loop.model.learning().items()}
+    return {name: weight.detach().clone() for name, weight in loop.strategy.learning.items()}
 
 
 def poison(loop, monkeypatch, *, steps=99):
     """Have the loss of the first `steps` micro-batches be NaN."""
-    plain, left = type(loop.model).forward, [steps]
+    plain, left = type(loop.strategy.learner).forward, [steps]
 
-    def forward(self, inputs):
+    def forward(self, inputs, returns="sum"):
         left[0] -= 1
-        return plain(self, inputs) * (float("nan") if left[0] >= 0 else 1.0)
+        return plain(self, inputs, returns) * (float("nan") if left[0] >= 0 else 1.0)
 
-    monkeypatch.setattr(type(loop.model), "forward", forward)
+    monkeypatch.setattr(type(loop.strategy.learner), "forward", forward)
 
 
 def test_loss_falls(make_loop):
@@ -59,9 +50,15 @@ def test_packed_rows_are_learned_from_as_well(make_loop, packed):
 
 def test_accumulating_four_batches_equals_one_batch_of_all(make_loop):
     """Two ways to see the same 24 rows in one step: one row at a time, or as many as fit."""
-    single = {"data": {"tokens_per_batch": 1, "accumulate": 24}, "run": {"max_steps": 1}}
-    several = {"data": {"tokens_per_batch": 9999, "accumulate": 4}, "run": {"max_steps": 1}}
-    one, other = make_loop(**single), make_loop(**several)
+    single, several = ((1, 24), (9999, 4))
+    one, other = (
+        make_loop(
+            data={"tokens_per_batch": tokens, "accumulate": count},
+            run={"max_steps": 1},
+            lora={"dropout": 0.0},
+        )
+        for tokens, count in (single, several)
+    )
     (by_row,), (by_bucket,) = one.steps(0), other.steps(0)
     assert by_row.loss == pytest.approx(by_bucket.loss, rel=1e-5)
     assert by_row.grad_norm == pytest.approx(by_bucket.grad_norm, rel=1e-4)
@@ -74,7 +71,9 @@ def test_accumulating_four_batches_equals_one_batch_of_all(make_loop):
 def test_gradient_checkpointing_changes_no_number(make_loop):
     plain = [step.loss for step in make_loop().steps(0)]
     saving = make_loop(model={"gradient_checkpointing": True})
-    assert all(layer.gradient_checkpointing for layer in saving.model.causal.model.layers)
+    assert all(
+        layer.gradient_checkpointing for layer in saving.strategy.learner.causal.model.layers
+    )
     assert [step.loss for step in saving.steps(0)] == plain
 
 
@@ -136,7 +135,7 @@ def test_bf16_learns(make_loop):
 
 def test_decay_spares_biases_and_norms(make_loop):
     loop = make_loop(model={"method": "full"}, optimiser={"weight_decay": 0.3})
-    matrices, others = loop.optimiser.param_groups
+    matrices, others = loop.strategy.optimiser.param_groups
     assert (matrices["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
     assert {weight.ndim for weight in others["params"]} == {1}
     assert min(weight.ndim for weight in matrices["params"]) == 2

@@ -14,7 +14,8 @@ CPU = torch.device("cpu")
     [("bfloat16", "bf16", False), ("float16", "fp16", True), ("float32", "fp32", False)],
 )
 def test_auto_takes_what_the_probe_recommends(monkeypatch, advice, name, scaled):
-    found = SimpleNamespace(dtype=advice, device="cpu", bf16=SimpleNamespace(state="usable"))
+    check = SimpleNamespace(state="usable")
+    found = SimpleNamespace(dtype=advice, device="cpu", bf16=check, fp16=check)
     monkeypatch.setattr(probe, "recommend", lambda device: found)
     chosen = precision.choose(settings.Precision(), CPU)
     assert chosen.name == name

@@ -10,9 +10,10 @@ from glmreport import check_catalogues, render
 from glmreport.text import Catalogue, Text
 from glmtrain import report
 from glmtrain.config import build
-from glmtrain.learned import Learned
+from glmtrain.derive import Decision
+from glmtrain.learned import Learned, Measured
 from glmtrain.metrics import METRICS
-from glmtrain.plan import Decision, Plan
+from glmtrain.plan import Plan
 from glmtrain.run import RunResult
 
 
@@ -25,6 +26,7 @@ def result(tmp_path):
     for number in range(1, 41):
         step = {"step": number, "loss": 9 - number / 10, "learning_rate": 1e-3, "grad_norm": 1.0}
         step |= {"tokens": 100, "supervised_tokens": 40, "padding": 0.2, "peak_memory": 2**30}
+        step |= {"bucket": 128 if number % 2 else 64, "mfu": 0.4}
         step |= {"tokens_per_second": 900.0, "supervised_tokens_per_second": 300.0}
         steps.append({**step, "rows": [1, 2], "event": None, "findings": []})
     steps[9] |= {"loss": None, "grad_norm": None, "event": "overflow"}
@@ -37,7 +39,14 @@ def result(tmp_path):
         findings=(),
         last_step=40,
         stopped_by=None,
-        learned=Learned(before=9.0, after=5.0, rows=3, tokens=120),
+        best_step=None,
+        learned=Learned(
+            before=Measured(loss=9.0, shuffled=9.1, stop=0.01),
+            after=Measured(loss=5.0, shuffled=8.0, stop=0.8),
+            answers=3,
+            tokens=120,
+            exact=0.5,
+        ),
     )
 
 
@@ -52,6 +61,8 @@ def test_the_page_says_that_it_learned_and_how_to_use_it(result):
     html = render(page)
     assert "PeftModel.from_pretrained(tiny()" in html
     assert "9.00 → 5.00" in html
+    assert "9.10 → 8.00" in html
+    assert "1.0 GiB" in html
     assert "fp16 overflow, step skipped" in html
 
 
@@ -64,7 +75,8 @@ def test_the_page_says_that_it_learned_and_how_to_use_it(result):
     ],
 )
 def test_a_run_that_taught_nothing_is_not_praised(result, after, level, headline):
-    learned = replace(result.learned, after=after)
+    now = replace(result.learned.after, loss=after)
+    learned = replace(result.learned, after=now)
     page = report.page(replace(result, learned=learned), "glmtrain run")
     assert (page.verdict.level, words(page)) == (level, headline)
     assert any(step.command and "glmdiag labels" in step.command for step in page.steps)

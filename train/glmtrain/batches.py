@@ -1,24 +1,24 @@
-"""Rows to batches: which rows go together (see `glmprep.batching`), and what tensors they become.
+"""A batch: rows that the model sees at once, and what tensors they become.
 
-Rows of one bucket are batched together, as many as the token budget holds, and padded to the
-longest row *of the batch*: the bucket bounds the waste, and padding up to its edge would only pay
-where shapes have to stay the same from step to step. Rows are never cut. Rows that hold several
-segments are kept apart by position ids that restart, without an attention mask.
+Rows are padded to the longest row *of the batch*: the bucket bounds the waste, and padding up to
+its edge would only pay where shapes have to stay the same from step to step. Rows are never cut.
+Rows that hold several segments are kept apart by position ids that restart, without an attention
+mask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from glmprep.batching import token_batches
 from glmprep.shards import Int64, Rows
 from torch import Tensor
 
-from glmtrain.data import TrainingData
 from glmtrain.loss import IGNORED
+
+NOTHING = 2
+"""Tokens of padding that stand for a batch without rows; one would have no place to predict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,61 +49,36 @@ class Inputs:
         """Tokens that the model computes, padding included."""
         return self.input_ids.numel()
 
-
-def epoch_batches(
-    data: TrainingData,
-    tokens_per_batch: int,
-    seed: int,
-    epoch: int,
-    *,
-    ranks: int = 1,
-    rank: int = 0,
-) -> list[Batch]:
-    """The batches of one rank in an epoch (from 0); they follow from seed, epoch and ranks alone.
-
-    Every row with a training target is in exactly one batch of one rank; the others teach nothing
-    and are left out. All ranks have as many batches, and those in the same place cost nearly the
-    same. Batches come in the order that the shards were made for. Only where there are fewer rows
-    than ranks is a batch without rows.
-    """
-    rows = data.trainable
-    buckets, packed = data.rows.bucket[rows], data.packed[rows]
-    kinds, kind = np.unique(buckets * np.int64(2) + packed, return_inverse=True)
-    made = token_batches(
-        data.rows.lengths[rows],
-        kind,
-        kinds // 2,
-        tokens=tokens_per_batch,
-        seed=[seed, epoch],
-        ranks=ranks,
-        order=data.order,
-        squares=data.squares[rows] if ranks > 1 else None,
-    )
-    return [
-        Batch(
-            rows=rows[chosen],
-            bucket=int(buckets[chosen].max(initial=0)),
-            packed=bool(packed[chosen].any()),
+    def to(self, device: torch.device) -> Inputs:
+        """The same on a device, copied while it computes where the memory is pinned."""
+        mask = self.attention_mask
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            position_ids=self.position_ids.to(device, non_blocking=True),
+            attention_mask=None if mask is None else mask.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
         )
-        for chosen in made.of_rank(rank)
-    ]
 
 
-def accumulated(batches: Sequence[Batch], count: int) -> list[Sequence[Batch]]:
-    """The batches of each optimiser step; the last step of an epoch may have fewer."""
-    return [batches[start : start + count] for start in range(0, len(batches), count)]
-
-
-def collate(rows: Rows, batch: Batch, pad_id: int, device: torch.device) -> Inputs:
+def collate(
+    rows: Rows,
+    batch: Batch,
+    pad_id: int,
+    device: torch.device | None = None,
+    *,
+    pinned: bool = False,
+) -> Inputs:
     """The tensors of a batch. Only here does the mask become labels, -100 where there is none.
 
-    Raises ValueError for a batch without any label.
+    A batch without rows becomes padding without a label, so that its process takes part in the
+    step. Raises ValueError for rows without any label.
     """
     starts, ends = rows.offsets[batch.rows], rows.offsets[batch.rows + 1]
-    shape = (len(batch.rows), int((ends - starts).max()))
+    shape = (max(1, len(batch.rows)), int((ends - starts).max(initial=NOTHING)))
     ids = np.full(shape, pad_id, dtype=np.int64)
     labels = np.full(shape, IGNORED, dtype=np.int64)
-    positions = np.zeros(shape, dtype=np.int64)
+    positions = np.tile(np.arange(shape[1]), (shape[0], 1))
     real = np.zeros(shape, dtype=np.int64)
     for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
         length = end - start
@@ -115,13 +90,20 @@ def collate(rows: Rows, batch: Batch, pad_id: int, device: torch.device) -> Inpu
         positions[place, length:] = np.arange(shape[1] - length)
         real[place, :length] = 1
     supervised = int((labels != IGNORED).sum())
-    if supervised == 0:
+    if supervised == 0 and len(batch.rows):
         raise ValueError(f"rows {batch.rows.tolist()} hold no training target")
-    return Inputs(
-        input_ids=torch.from_numpy(ids).to(device),
-        position_ids=torch.from_numpy(positions).to(device),
-        attention_mask=None if batch.packed else torch.from_numpy(real).to(device),
-        labels=torch.from_numpy(labels).to(device),
+    plain = batch.packed or not len(batch.rows)
+    made = Inputs(
+        input_ids=_tensor(ids, pinned),
+        position_ids=_tensor(positions, pinned),
+        attention_mask=None if plain else _tensor(real, pinned),
+        labels=_tensor(labels, pinned),
         tokens=int(real.sum()),
         supervised=supervised,
     )
+    return made if device is None else made.to(device)
+
+
+def _tensor(values: Int64, pinned: bool) -> Tensor:
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory() if pinned else tensor

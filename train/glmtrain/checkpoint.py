@@ -1,11 +1,13 @@
 """Checkpoints: a folder a time, whole or not there, in safetensors and JSON only.
 
     OUTPUT/checkpoints/step-000040/
-        adapter_model.safetensors, adapter_config.json    (or a whole model)
-        trainer.safetensors    AdamW's moments, random generators' states
-        state.json             step, loss scale
+        weights.safetensors    all that learns, by the model's own names
+        trainer.safetensors    what the optimiser remembers
+        state.json             step, loss scale, what guard and patience remember
+        adapter_model.safetensors, adapter_config.json    of an adapter, to try it out
 
-Order of the data and the learning rate follow from the step, so they need no state of their own.
+Order of the data, learning rate and random numbers follow from the step, so they need no state of
+their own. What is saved is whole, whichever devices share it, so a run may go on with others.
 """
 
 from __future__ import annotations
@@ -13,75 +15,96 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import torch
 from glmprep.console import file_errors
 from glmprep.errors import InputError, UsageError
-from torch import Tensor
 
 from glmtrain import methods
-from glmtrain.learner import Learner
-from glmtrain.optimiser import load_state_tensors, state_tensors
-from glmtrain.precision import Precision
+from glmtrain.devices import Place
+from glmtrain.strategies import Strategy
 
 FOLDER = "checkpoints"
 STATE = "state.json"
+WEIGHTS = "weights.safetensors"
 TRAINER = "trainer.safetensors"
-CPU_GENERATOR, CUDA_GENERATOR = "generator.cpu", "generator.cuda"
+
+
+class Remembers(Protocol):
+    """Something that changes from step to step, small enough for JSON."""
+
+    def state(self) -> dict[str, Any]:
+        """All that changes."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state` gave; raises KeyError where something is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """All of a run that changes from step to step."""
+    """All of a run that changes from step to step. Its methods are joint acts of all processes."""
 
-    model: Learner
-    optimiser: torch.optim.AdamW
-    precision: Precision
+    place: Place
+    strategy: Strategy
+    parts: Mapping[str, Remembers]
 
-    def save(self, output: Path, step: int, keep: int) -> Path:
-        """Write the checkpoint of `step`, then drop all but the latest `keep`."""
-        folder = output / FOLDER / f"step-{step:06d}"
-        with file_errors(folder):
-            temporary = folder.with_name(f".{folder.name}.tmp")
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            self._write(temporary, step)
-            _sync(temporary)
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.rename(folder)
+    def save(self, output: Path, step: int, *, keep: int, best: int | None = None) -> None:
+        """Write the checkpoint of `step`, then drop all but the latest `keep` and the `best`."""
+        weights, memory = self.strategy.weights(), self.strategy.optimiser_state()
+        if self.place.main:
+            folder = output / FOLDER / f"step-{step:06d}"
+            with file_errors(folder), _whole(folder) as temporary:
+                self._write(temporary, step, weights, memory)
             for old in _all(output)[:-keep]:
-                shutil.rmtree(old)
-        return folder
+                if _step(old) != best:
+                    shutil.rmtree(old)
+        self.place.barrier()
 
     def restore(self, folder: Path) -> int:
-        """Put everything back as it was; returns the step. Raises InputError if it doesn't fit."""
+        """Put everything back as it was; returns the step.
+
+        Raises InputError where the checkpoint is damaged or of another run.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        methods.restore(self.model, folder)
+        self.restore_weights(folder)
         try:
             state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            tensors = load_file(folder / TRAINER)
-            load_state_tensors(self.optimiser, self.model.learning(), tensors)
-            _set_generators(tensors)
-            if self.precision.scaler is not None and state["scaler"]:
-                self.precision.scaler.load_state_dict(state["scaler"])
+            self.strategy.load_optimiser_state(load_file(folder / TRAINER))
+            self.strategy.load_scaler_state(state["scaler"])
+            for name, part in self.parts.items():
+                part.restore(state[name])
             return int(state["step"])
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise InputError(f"{folder}: not a whole checkpoint ({error!r}); remove it") from error
 
-    def _write(self, folder: Path, step: int) -> None:
+    def restore_weights(self, folder: Path) -> None:
+        """Put back the weights alone; raises InputError where they are not those of this run."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            self.strategy.load_weights(load_file(folder / WEIGHTS))
+        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+            raise InputError(f"{folder}: its weights do not fit the model ({error!r})") from error
+
+    def _write(
+        self, folder: Path, step: int, weights: Mapping[str, Any], memory: Mapping[str, Any]
+    ) -> None:
         from safetensors.torch import save_file
 
-        methods.save(self.model, folder)
-        moments = state_tensors(self.optimiser, self.model.learning())
-        save_file({**moments, **_generators()}, folder / TRAINER)
-        scaler = self.precision.scaler
-        state: dict[str, Any] = {"step": step, "scaler": scaler.state_dict() if scaler else None}
+        learner = self.strategy.learner
+        save_file(dict(weights), folder / WEIGHTS)
+        if learner.adapter is not None:
+            methods.save(learner, folder, weights)
+        save_file(dict(memory), folder / TRAINER)
+        state: dict[str, Any] = {"step": step, "scaler": self.strategy.scaler_state()}
+        state |= {name: part.state() for name, part in self.parts.items()}
         (folder / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
 
 
@@ -93,25 +116,28 @@ def latest(output: Path) -> Path:
     return found[-1]
 
 
+def of_step(output: Path, step: int) -> Path | None:
+    """The checkpoint of a step, None where it isn't kept."""
+    return next((folder for folder in _all(output) if _step(folder) == step), None)
+
+
 def _all(output: Path) -> list[Path]:
-    return sorted((output / FOLDER).glob("step-*"), key=lambda path: int(path.name[5:]))
+    return sorted((output / FOLDER).glob("step-*"), key=_step)
 
 
-def _generators() -> dict[str, Tensor]:
-    states = {CPU_GENERATOR: torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states[CUDA_GENERATOR] = torch.cuda.get_rng_state()
-    return states
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
-def _set_generators(tensors: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(tensors[CPU_GENERATOR])
-    if CUDA_GENERATOR in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors[CUDA_GENERATOR])
-
-
-def _sync(folder: Path) -> None:
-    """Have the files on the disk before the folder gets its name."""
-    for path in folder.iterdir():
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to write in, which gets its name once all of it is on the disk."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary
+    for path in temporary.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)

@@ -14,7 +14,13 @@ COMMANDS = Commands(
     "glmtrain.commands",
     {
         "chat": "Talk to a model, past the end of its window if need be.",
+        "distill": "Train a smaller model from a larger one on shards.",
+        "eval": "Measure a model on data that it was not trained on.",
+        "generate": "Answer conversations or prompts with a model.",
+        "merge": "Write a model with what a run learned in its weights.",
         "run": "Fine-tune a model on shards.",
+        "serve": "Answer over HTTP as the API of OpenAI does.",
+        "verify": "Tell whether a finished run learned from its data.",
     },
 )
 

@@ -11,11 +11,14 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
+from glmprep import recipe
 from glmprep.errors import InputError, UsageError
 
 from glmtrain.settings import Config
 
 Settings: TypeAlias = Mapping[str, Mapping[str, Any]]
+RECIPES_OWN = {recipe.TRAINING, "shards", "output", "tokenizer"}
+"""Tables by which a recipe is told from settings of training alone."""
 
 
 def read_toml(path: Path) -> Settings:
@@ -27,6 +30,23 @@ def read_toml(path: Path) -> Settings:
         raise InputError(f"{path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not TOML ({error})") from error
+
+
+def from_file(path: Path) -> Settings:
+    """The settings of a file of their own, or of the table [train] in a recipe of glmprep.
+
+    A recipe also says where its shards are, and those to validate on if it holds some out.
+    """
+    found = read_toml(path)
+    if not found.keys() & RECIPES_OWN:
+        return found
+    asked = recipe.load(path)
+    folder = Path(asked.path(asked.output.folder))
+    places: dict[str, Any] = {"shards": [str(folder / recipe.SHARDS)]}
+    if asked.split is not None:
+        places["validation"] = str(folder / recipe.VALIDATION)
+    trained = found.get(recipe.TRAINING, {})
+    return {**trained, "data": {**places, **trained.get("data", {})}}
 
 
 def build(layers: Sequence[tuple[str, Settings]]) -> Config:

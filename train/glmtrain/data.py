@@ -1,8 +1,8 @@
-"""The rows of shard folders in memory, checked against their manifests before any training."""
+"""The rows of shard folders, checked against their manifests before any training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +16,17 @@ from glmprep.files import sha256
 from glmprep.order import Order
 from glmprep.shards import Int64, Manifest, Rows
 
+from glmtrain import columns
+from glmtrain.sources import Source, parse
+
 Bool = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """Rows of all folders in order; a row's id is its index here."""
+    """Rows of all sources in order; a row's id is its index here."""
 
-    folders: Sequence[Path]
+    sources: Sequence[Source]
     manifests: Sequence[Manifest]
     rows: Rows
 
@@ -57,10 +60,34 @@ class TrainingData:
         first = np.searchsorted(starts, self.rows.offsets[:-1])
         return np.asarray(np.add.reduceat(lengths**2, first))
 
+    @cached_property
+    def trainable_by_source(self) -> list[Int64]:
+        """`trainable`, source by source."""
+        bounds = np.searchsorted(self.trainable, self._firsts)
+        return np.split(self.trainable, bounds[1:])
+
     @property
     def order(self) -> Order:
-        """In which order batches come: that of the shards."""
-        return _order(self.manifests[0])
+        """The order of batches that the shards were made for.
+
+        Raises UsageError where they were made for different ones.
+        """
+        orders = [_order(manifest) for manifest in self.manifests]
+        for source, order in zip(self.sources, orders, strict=True):
+            if order != orders[0]:
+                raise UsageError(
+                    f"{source.folder}: made for another order of batches than "
+                    f"{self.sources[0].folder}; say which with --set data.order=shuffled"
+                )
+        return orders[0]
+
+    def stops(self) -> list[tuple[int, int]]:
+        """Per source: how many trained stretches it has, and how many end in a stop token."""
+        mask, ids = self.rows.loss_mask, self.rows.input_ids
+        ends = np.flatnonzero((mask == 1) & (np.append(mask[1:], 0) == 0))
+        bounds = np.searchsorted(ends, self.rows.offsets[self._firsts[1:]])
+        parts = zip(np.split(ends, bounds), self.manifests, strict=True)
+        return [(len(p), int(np.isin(ids[p], list(m.stop_ids)).sum())) for p, m in parts]
 
     @property
     def largest_id(self) -> int:
@@ -68,34 +95,52 @@ class TrainingData:
         return int(self.rows.input_ids.max())
 
     def fingerprints(self) -> list[dict[str, Any]]:
-        """Per folder: its name, its manifest's digest, and the first of its row ids."""
-        starts = np.cumsum([0, *(_promised(m, "rows") for m in self.manifests)])
+        """Per source: its folder, its manifest's digest, the first of its row ids, its weight."""
         return [
             {
-                "folder": str(folder),
-                "manifest_sha256": sha256(folder / shards.MANIFEST),
-                "first_row": int(start),
+                "folder": str(source.folder),
+                "manifest_sha256": sha256(source.folder / shards.MANIFEST),
+                "first_row": int(first),
+                "weight": source.weight,
+                "share": source.share,
             }
-            for folder, start in zip(self.folders, starts, strict=False)
+            for source, first in zip(self.sources, self._firsts, strict=True)
         ]
 
+    @property
+    def _firsts(self) -> Int64:
+        """The first row id of each source."""
+        return np.cumsum([0, *(_promised(m, "rows") for m in self.manifests[:-1])])
 
-def load(folders: Sequence[str]) -> TrainingData:
-    """Read shard folders.
 
-    Raises UsageError for folders that do not go together or hold nothing to train on, InputError
-    for one that is missing, unfinished, or not what its manifest promises.
+def load(
+    learned: Sequence[str],
+    replayed: Sequence[str] = (),
+    *,
+    unpacked: Path | None = None,
+    first: bool = True,
+) -> TrainingData:
+    """Read shard folders, named as `sources.parse` takes them.
+
+    Large ones are unpacked into the folder `unpacked`, by the `first` process there. Raises
+    UsageError for folders that do not go together or hold nothing to train on, InputError for one
+    that is missing, unfinished, or not what its manifest promises.
     """
-    if not folders:
-        raise UsageError("no shards; pass --shards DIR, made by glmprep bucket")
-    paths = [Path(folder) for folder in folders]
-    parts = [_read(path) for path in paths]
-    manifests = [manifest for manifest, _ in parts]
-    _check_same_tokenizer(paths, manifests)
-    _check_same_order(paths, manifests)
-    data = TrainingData(
-        folders=paths, manifests=manifests, rows=shards.join([rows for _, rows in parts])
+    sources = parse(learned, replayed)
+    folders = [source.folder for source in sources]
+    manifests = [shards.read_manifest(folder) for folder in folders]
+    _check_same_tokenizer(folders, manifests)
+    parts = (
+        rows for each in zip(folders, manifests, strict=True) for rows in _checked_files(*each)
     )
+    tokens = sum(_promised(manifest, "tokens") for manifest in manifests)
+    if unpacked is None or tokens < columns.MAPPED_FROM:
+        rows = shards.join(list(parts))
+    else:
+        if first:
+            columns.write(parts, unpacked)
+        rows = columns.mapped(unpacked)
+    data = TrainingData(sources=sources, manifests=manifests, rows=rows)
     _check_targets(data)
     return data
 
@@ -115,25 +160,26 @@ def check_against_model(data: TrainingData, *, vocabulary: int, positions: int |
         )
 
 
-def _read(folder: Path) -> tuple[Manifest, Rows]:
-    manifest, rows = shards.read(folder)
-    found = {
-        "rows": len(rows),
-        "tokens": int(rows.offsets[-1]),
-        "supervised": int(rows.loss_mask.sum(dtype=np.int64)),
-    }
-    for name, count in found.items():
-        if count != _promised(manifest, name):
-            raise InputError(
-                f"{folder}: {count} {name}, but its manifest says {_promised(manifest, name)}; "
-                "run glmprep verify, or glmprep bucket again"
-            )
-    if found["supervised"] == 0:
+def _checked_files(folder: Path, manifest: Manifest) -> Iterator[Rows]:
+    """The rows of each file; it must hold what the manifest promises, and the folder a target."""
+    if not _promised(manifest, "supervised"):
         raise UsageError(
             f"{folder}: no token in it is a training target; "
             "look at it with glmprep show, and at --train-on of glmprep bucket"
         )
-    return manifest, rows
+    for entry, rows in zip(manifest.files, shards.read_files(folder, manifest), strict=True):
+        found = {
+            "rows": len(rows),
+            "tokens": int(rows.offsets[-1]),
+            "supervised": int(rows.loss_mask.sum(dtype=np.int64)),
+        }
+        for name, count in found.items():
+            if count != entry[name]:
+                raise InputError(
+                    f"{folder / entry['name']}: {count} {name}, but its manifest says "
+                    f"{entry[name]}; run glmprep verify, or glmprep bucket again"
+                )
+        yield rows
 
 
 def _promised(manifest: Manifest, name: str) -> int:
@@ -141,14 +187,14 @@ def _promised(manifest: Manifest, name: str) -> int:
 
 
 def _check_same_tokenizer(folders: Sequence[Path], manifests: Sequence[Manifest]) -> None:
-    def made_with(manifest: Manifest) -> tuple[Mapping[str, Any], str]:
-        return manifest.tokenizer, manifest.family
+    def made_with(manifest: Manifest) -> tuple[Mapping[str, Any], Sequence[str], str]:
+        return manifest.tokenizer, manifest.added_tokens, manifest.family
 
     for folder, manifest in zip(folders, manifests, strict=True):
         if made_with(manifest) != made_with(manifests[0]):
             raise UsageError(
                 f"{folder}: made with another tokenizer or template than {folders[0]}; "
-                "make both with the same --tokenizer and --family"
+                "make both with the same --tokenizer, --add-token and --family"
             )
 
 
@@ -156,15 +202,6 @@ def _order(manifest: Manifest) -> Order:
     """The order that shards were made for; those of earlier versions name none."""
     config = {"order": "shuffled", "mixing": 0.0, **manifest.config}
     return Order(kind=config["order"], mixing=config["mixing"])
-
-
-def _check_same_order(folders: Sequence[Path], manifests: Sequence[Manifest]) -> None:
-    for folder, manifest in zip(folders, manifests, strict=True):
-        if _order(manifest) != _order(manifests[0]):
-            raise UsageError(
-                f"{folder}: made for another order of batches than {folders[0]}; "
-                "make both with the same --order and --mixing"
-            )
 
 
 def _check_targets(data: TrainingData) -> None:

@@ -19,9 +19,9 @@ from glmprep.errors import UsageError
 from glmprep.families import Family
 from glmprep.semantics import loading as semantics
 from glmprep.sized import require_room
-from glmprep.tokenizer import EMBEDDED, FILES, Tokenizer
+from glmprep.tokenizer import EMBEDDED, Tokenizer
 
-from glmtrain import model, preparation, settings, trained
+from glmtrain import model, preparation, settings, trained, vocabulary
 from glmtrain.conversation import Window
 from glmtrain.generate import Speaker
 from glmtrain.model import TINY, CausalModel
@@ -51,9 +51,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:
-    """All that a conversation needs; `remarks` say in a line each what differs from training."""
+    """All that a conversation needs; `remarks` say in a line each what differs from training.
+
+    `adapter` is that of the speaker's model, see `trained.Loaded`.
+    """
 
     speaker: Speaker
+    adapter: Any | None
     prompter: Prompter
     before: Before
     window: Window
@@ -67,7 +71,7 @@ def prepare(asked: Asked) -> Inference:
     path = _path(asked.model, run)
     then = Preparation(cutting=plain()) if run is None else run.prepared
     now = preparation.wanted(then, asked.prepared)
-    tokenizer = _tokenizer(asked.tokenizer, path, run)
+    tokenizer = tokenizer_of(asked.tokenizer, path, run)
     family = _family(asked, now, tokenizer, run)
     cutting = now.cutting
     require_room(cutting.max_length, family)
@@ -79,7 +83,8 @@ def prepare(asked: Asked) -> Inference:
     embedder = semantics.load(cutting.encoder if cutting.recalls else "none")
     before = contexts.load(cutting, family, tokenizer, embedder)
     with model.quiet_libraries():
-        causal, precision = trained.load(path, run, asked.dtype)
+        loaded = trained.load(path, run, asked.dtype)
+    causal, precision = loaded.causal, loaded.precision
     _require_places(causal, tokenizer, window)
     prompter = Prompter(family, tokenizer, thinks=now.thinking != "off")
     remarks = [] if run is None else list(now.differences(then))
@@ -87,6 +92,7 @@ def prepare(asked: Asked) -> Inference:
         remarks.append("the model is asked to think; --thinking off asks it not to")
     return Inference(
         speaker=Speaker(causal=causal, precision=precision, vocabulary=tokenizer.vocab_size),
+        adapter=loaded.adapter,
         prompter=prompter,
         before=before,
         window=window,
@@ -117,18 +123,20 @@ def _path(asked: str | None, run: Trained | None) -> str:
     return str(run.folder)
 
 
-def _tokenizer(asked: str | None, path: str, run: Trained | None) -> Tokenizer:
-    """The tokenizer that was asked for, or the model's own; it must be that of the run."""
-    folders = [path] if run is None else [path, run.config.model.path]
-    own = [folder for folder in folders if any((Path(folder) / name).is_file() for name in FILES)]
+def tokenizer_of(asked: str | None, path: str, run: Trained | None) -> Tokenizer:
+    """The tokenizer that was asked for, or the model's own.
+
+    Raises UsageError where it is not that of the run, or where there is none.
+    """
     if run is None:
-        if asked is None and not own and path != TINY:
+        place = asked or vocabulary.at_hand(path)[0]
+        if asked is None and place == EMBEDDED and path != TINY:
             raise UsageError(f"{path}: no tokenizer there; name its folder with --tokenizer PATH")
-        return tokenizers.load(asked or next(iter(own), EMBEDDED))
-    for place in [*own, EMBEDDED] if asked is None else [asked]:
-        found = tokenizers.load(place)
-        if found.fingerprint == run.tokenizer["sha256"]:
-            return found
+        return vocabulary.load(place, vocabulary.trained_with(path))
+    places = vocabulary.at_hand(path, run.config.model.path) if asked is None else [asked]
+    found = vocabulary.find(places, run.tokenizer["sha256"], run.added_tokens)
+    if found is not None:
+        return found
     raise UsageError(
         f"{run.folder}: its data was made with another tokenizer, of the name "
         f"{run.tokenizer['name']!r}; pass that one as --tokenizer PATH"

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from glmtrain.batches import Inputs
-from glmtrain.loss import each_loss, summed_loss
-from glmtrain.model import CausalModel, head_weight
+from glmtrain.loss import Objective, each_loss, summed_loss
+from glmtrain.model import CausalModel
 
 Returns: TypeAlias = Literal["sum", "each", "own"]
 
@@ -22,9 +21,8 @@ Returns: TypeAlias = Literal["sum", "each", "own"]
 class Learner(nn.Module):
     """A causal language model of which some weights learn.
 
-    `adapter` is peft's view of the model, None where there is none. `offset` is the position of a
-    text's first token: the length of a prefix that every layer sees before it. Logits are
-    multiplied out in `dtype`.
+    `adapter` is peft's view of the model, or a prefix; None where all of it learns. `objective` is
+    what is minimised.
     """
 
     adapter: Any
@@ -33,14 +31,12 @@ class Learner(nn.Module):
         self,
         causal: CausalModel,
         *,
-        dtype: torch.dtype,
+        objective: Objective,
         adapter: Any | None = None,
-        offset: int = 0,
     ) -> None:
         super().__init__()
         self.causal = causal
-        self.dtype = dtype
-        self.offset = offset
+        self.objective = objective
         # Not a submodule: its weights are the model's own.
         object.__setattr__(self, "adapter", adapter)
 
@@ -59,7 +55,8 @@ class Learner(nn.Module):
         if returns == "own":
             return self._own(inputs)
         loss = summed_loss if returns == "sum" else each_loss
-        return loss(self.states(inputs), inputs.labels, head_weight(self.causal), self.dtype)
+        head = self.causal.get_output_embeddings()
+        return loss(self.states(inputs), inputs.labels, head, self.objective)
 
     def states(self, inputs: Inputs) -> Tensor:
         """The decoder's last hidden states, [rows, length, width]."""
@@ -75,7 +72,7 @@ class Learner(nn.Module):
     def _places(self, inputs: Inputs) -> dict[str, Any]:
         return {
             "input_ids": inputs.input_ids,
-            "position_ids": inputs.position_ids + self.offset,
+            "position_ids": inputs.position_ids,
             "attention_mask": inputs.attention_mask,
             "use_cache": False,
         }

@@ -1,118 +1,151 @@
-"""What of the model is trained: low-rank adapters on its linear layers, or all of it."""
+"""What of the model is trained: all of it, adapters on it, or adapters on a base in four bits."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from glmprep.errors import InputError, UsageError
-from torch import Tensor, nn
+from glmprep.errors import UsageError
+from torch import Tensor
 
+from glmtrain import adapters, attention, lora, model, neftune, newtokens, prefix, quantised
+from glmtrain.adapters import WEIGHTS as ADAPTER_WEIGHTS
+from glmtrain.devices import SLICING, Place
 from glmtrain.learner import Learner
+from glmtrain.loss import Objective
 from glmtrain.model import CausalModel
-from glmtrain.settings import ALL_LINEAR, Config, Lora
+from glmtrain.newtokens import NewToken
+from glmtrain.precision import Precision
+from glmtrain.prefix import Prefixed
+from glmtrain.settings import Config
+from glmtrain.student import PROJECTION
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-
-
-def save(learner: Learner, folder: Path) -> None:
-    """Write the weights that learn, as peft's adapter or as a whole model, in safetensors."""
-    if learner.adapter is None:
-        learner.causal.save_pretrained(folder)
-    else:
-        _save_adapter(learner.adapter, folder)
+__all__ = ["ADAPTER_WEIGHTS", "load", "prepare", "save", "targets"]
 
 
-def restore(learner: Learner, folder: Path) -> None:
-    """Read what `save` wrote; raises InputError where it does not fit the model."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def load(config: Config, precision: Precision, place: Place) -> CausalModel:
+    """The base model of a run, on its device unless it is to be sliced or quantised on the way.
 
-    files = sorted(folder.glob("adapter_model*.safetensors" if learner.adapter else "model*"))
-    try:
-        weights = {
-            k: v for f in files if f.suffix == ".safetensors" for k, v in load_file(f).items()
-        }
-        _load(learner, weights)
-    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
-        raise InputError(f"{folder}: its weights do not fit the model ({_line(error)})") from error
-
-
-def _load(learner: Learner, weights: dict[str, Tensor]) -> None:
-    causal, adapter = learner.causal, learner.adapter
-    if adapter is None:
-        causal.load_state_dict(weights, strict=not causal.config.tie_word_embeddings)
-        return
-    from peft import set_peft_model_state_dict
-
-    if set_peft_model_state_dict(adapter, weights).unexpected_keys or not weights:
-        raise KeyError("other adapter weights than this model has")
-
-
-def prepare(model: CausalModel, config: Config, dtype: torch.dtype) -> Learner:
-    """Make the model trainable by the configured method; targets must be resolved names.
-
-    Logits are multiplied out in `dtype`.
+    Raises UsageError for an attention that cannot run here, InputError for what is no model.
     """
-    if config.model.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model.train()
-    if config.model.method == "full":
-        model.requires_grad_(True)
-        return Learner(model, dtype=dtype)
-    return Learner(model, dtype=dtype, adapter=_with_lora(model, config))
-
-
-def lora_targets(model: CausalModel, lora: Lora) -> tuple[str, ...]:
-    """The names of the linear layers that get adapters; raises UsageError for an unknown one."""
-    head = model.get_output_embeddings()
-    layers = [name for name, layer in model.named_modules() if _is_linear(layer, head)]
-    known = sorted({name.rpartition(".")[2] for name in layers})
-    if lora.target_modules == (ALL_LINEAR,):
-        return tuple(known)
-    for target in lora.target_modules:
-        if target not in known:
-            raise UsageError(
-                f"lora.target_modules: no linear layer {target!r} to adapt; "
-                f"there are {', '.join(known)} (the output layer stays as it is)"
-            )
-    return lora.target_modules
-
-
-def _is_linear(layer: nn.Module, head: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear) and layer is not head
-
-
-def _with_lora(model: CausalModel, config: Config) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    lora = config.lora
-    settings = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
-        task_type="CAUSAL_LM",
+    asked = config.model
+    base = model.load(
+        asked.path,
+        precision.frozen_dtype(asked.method),
+        attention=attention.choose(
+            asked.attention,
+            precision.device,
+            precision.dtype,
+            prefix=asked.method == "ptuning",
+        ),
+        trust_remote_code=asked.trust_remote_code,
     )
-    # The generator is seeded here, so that the first adapter weights follow from the seed alone.
-    torch.manual_seed(config.run.seed)
-    return get_peft_model(model, settings)
+    later = asked.method == "qlora" or place.strategy in SLICING
+    return base if later else base.to(precision.device)
 
 
-def _save_adapter(adapter: Any, folder: Path) -> None:
-    """peft's own format, without the model card and the look at the hub of `save_pretrained`."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    weights = get_peft_model_state_dict(adapter, save_embedding_layers=False)
-    contiguous = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    save_file(contiguous, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-    settings = adapter.peft_config["default"]
-    training, settings.inference_mode = settings.inference_mode, True
-    settings.save_pretrained(folder)
-    settings.inference_mode = training
+def targets(base: CausalModel, config: Config) -> tuple[str, ...]:
+    """What gets adapters, none where the method has none; see `lora.targets`."""
+    method = config.model.method
+    if method not in ("lora", "qlora"):
+        return ()
+    return lora.targets(base, config.lora, quantised=method == "qlora")
 
 
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def prepare(
+    base: CausalModel,
+    config: Config,
+    dtype: torch.dtype,
+    *,
+    device: torch.device | None = None,
+    new_tokens: Sequence[NewToken] = (),
+) -> Learner:
+    """Make the loaded base trainable by the configured method; targets must be resolved names.
+
+    Logits are multiplied out in `dtype`. A base to be quantised is moved to `device`, where it has
+    room in four bits alone; any other stays where it is. Raises UsageError for settings that do
+    not go together, InputError for an adapter that does not fit.
+    """
+    found = _adapter_to_go_on_from(base, config)
+    if config.model.method == "ptuning":
+        _require_no_new_rows(new_tokens)
+    newtokens.extend(base, new_tokens)
+    if config.model.method == "qlora":
+        quantised.quantise(base, dtype, device or base.device, config.lora.target_modules)
+    learns_in = dtype if config.precision.pure else torch.float32
+    adapter = _attach(base, config, learns_in, new_tokens)
+    if found is not None:
+        adapters.load(adapter, found.folder)
+    if config.model.neftune_alpha:
+        neftune.install(base, config.model.neftune_alpha)
+    if config.model.gradient_checkpointing:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    base.train()
+    return Learner(base, objective=_objective(config, dtype), adapter=adapter)
+
+
+def save(learner: Learner, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write the weights that learn, as peft's adapter or as a whole model, in safetensors.
+
+    `weights` has them by their names in `Learner.learning`, where the learner holds but a slice.
+    """
+    if weights is not None:
+        weights = {name: weight for name, weight in weights.items() if name != PROJECTION}
+    if learner.adapter is None:
+        whole = None if weights is None else dict(weights)
+        learner.causal.save_pretrained(folder, state_dict=whole)
+    elif isinstance(learner.adapter, Prefixed):
+        prefix.save(learner.adapter, folder, weights)
+    else:
+        adapters.save(learner.adapter, folder, weights)
+
+
+def _attach(
+    base: CausalModel, config: Config, learns_in: torch.dtype, new_tokens: Sequence[NewToken]
+) -> Any | None:
+    """peft's view of the base with new adapters in it; None where all of it learns."""
+    method = config.model.method
+    if method == "full":
+        base.to(learns_in).requires_grad_(True)
+        return None
+    if method == "ptuning":
+        return prefix.install(base, config.prefix, config.run.seed)
+    return lora.attach(
+        base,
+        config.lora,
+        seed=config.run.seed,
+        tokens=newtokens.trained_rows(base, new_tokens),
+        dtype=learns_in,
+    )
+
+
+def _require_no_new_rows(tokens: Sequence[NewToken]) -> None:
+    """A prefix has no rows of embeddings: those of new tokens would neither learn nor be kept."""
+    fresh = [token.text for token in tokens if token.pieces is not None]
+    if fresh:
+        raise UsageError(
+            f"the shards add the token {fresh[0]}, which ptuning cannot train; "
+            "take --method lora, qlora or full"
+        )
+
+
+def _adapter_to_go_on_from(base: CausalModel, config: Config) -> adapters.Found | None:
+    """The adapter that `model.adapter` names, checked against base and settings."""
+    if config.model.adapter is None:
+        return None
+    method = config.model.method
+    if method not in ("lora", "qlora"):
+        raise UsageError(
+            f"model.adapter: a LoRA adapter goes on with lora or qlora, not {method}; merge it "
+            "first, or set model.method=lora"
+        )
+    found = adapters.read(Path(config.model.adapter))
+    adapters.check_same(found, config.lora, model.fingerprint(base))
+    return found
+
+
+def _objective(config: Config, dtype: torch.dtype) -> Objective:
+    loss = config.loss
+    return Objective(dtype=dtype, label_smoothing=loss.label_smoothing, z_loss=loss.z_loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -16,6 +17,16 @@ from glmprep.files import write_atomically
 from glmprep.findings import Finding
 
 METRICS = "metrics.jsonl"
+UNSOUND = {
+    "loss": "nonfinite",
+    "grad_norm": "nonfinite_grad_norm",
+    "loss_ema": "nonfinite_loss_ema",
+    "eval_loss": "nonfinite_eval_loss",
+}
+"""Where the name of a number stands that JSON does not have."""
+CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+RESIDENT_PEAK = "5"
+"""What Linux is told to forget the most memory that a process had (proc_pid_clear_refs(5))."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +35,15 @@ class StepMetrics:
 
     `loss` is the mean over `supervised_tokens`; `tokens` are real ones, and `padding` is the share
     of computed tokens that were not. `rows` are row ids over all shard folders in their order,
-    `bucket` is the longest of the step, `peak_memory` is in bytes since the start. `event` is
-    "overflow" or "skipped" for a step that changed no weight, "resumed" for the first after a
-    resume; `findings` is what the guard made certain at this step.
+    `bucket` is the longest of the step, `peak_memory` the most bytes in use during it (see
+    `restart_peak`), `tokens_budget` what a batch of it could hold. Tokens and rates are those of
+    all `ranks` together. `mfu` is None where the device's peak is not known (see `flops`).
+    `event` is "overflow", "skipped" or "spike" for a step that changed no weight, "rewound" for one
+    that went back, "split" for one that was done again in smaller batches, "resumed" for the first
+    after a resume; `findings` is what the guard made certain at this step.
+
+    `eval_loss` is on the line of the step after which it was measured: a line is always one step,
+    and whoever reads the file by its steps need not know of evaluations.
     """
 
     step: int
@@ -43,14 +60,19 @@ class StepMetrics:
     bucket: int
     loss_scale: float | None
     rows: Sequence[int]
+    ranks: int = 1
+    tokens_budget: int | None = None
+    mfu: float | None = None
+    loss_ema: float | None = None
+    eval_loss: float | None = None
     event: str | None = None
     findings: Sequence[Finding] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The step as JSON values; what is not finite becomes null, with its name beside it."""
         values = asdict(self)
-        for name, beside in (("loss", "nonfinite"), ("grad_norm", "nonfinite_grad_norm")):
-            if (unsound := nonfinite(values[name])) is not None:
+        for name, beside in UNSOUND.items():
+            if values[name] is not None and (unsound := nonfinite(values[name])) is not None:
                 values[name], values[beside] = None, unsound
         return values
 
@@ -84,10 +106,32 @@ def nonfinite(value: float) -> str | None:
     return None if math.isfinite(value) else str(value)
 
 
+def restart_peak(device: torch.device) -> None:
+    """Have `peak_memory` tell the most from now on; where a system can't, it tells that so far."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):  # another system than Linux, or a container that forbids it
+        CLEAR_REFS.write_text(RESIDENT_PEAK)
+
+
 def peak_memory(device: torch.device) -> int:
-    """Most memory in use so far, in bytes: the accelerator's, else this process's."""
+    """Most bytes in use since the last `restart_peak`: the accelerator's, else the process's.
+
+    A process's memory is all that is resident: libraries and freed memory that was not given back
+    count as well, so it is above what the tensors take (see `tensormemory`).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(OSError):
+        for line in STATUS.read_text("utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return _peak_by_system()
+
+
+def _peak_by_system() -> int:
+    """The process's peak where there is no /proc."""
     try:
         import resource
     except ImportError:  # Windows has no such module

@@ -20,6 +20,9 @@ from torch import Tensor, nn
 TINY = "tiny"
 TINY_SEED = 20240605
 SAMPLED_VALUES = 4096
+LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError)
+# What a folder's own code raises that is older than transformers.
+CODE_ERRORS = (TypeError, AttributeError, ImportError)
 
 # transformers and peft come without types; this names what is meant.
 CausalModel: TypeAlias = Any
@@ -31,6 +34,9 @@ def quiet_libraries() -> Iterator[None]:
     for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not torch.accelerator.is_available():
+        # Else deepspeed, which others import, says on standard output that it found none.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import huggingface_hub  # noqa: F401 - it sets its own log level when it is imported,
     from transformers.utils import logging as transformers_logging  # and so does this
 
@@ -49,15 +55,24 @@ def quiet_libraries() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def load(path: str, dtype: torch.dtype) -> CausalModel:
+def load(
+    path: str, dtype: torch.dtype, *, attention: str = "sdpa", trust_remote_code: bool = False
+) -> CausalModel:
     """The base model in `dtype`, ready for training without a cache of keys and values.
 
-    Code from the model's folder is never run and weights are read from safetensors only. Raises
-    InputError for what is not such a model.
+    Weights are read from safetensors only. Code from the model's folder is run where it is trusted,
+    which gives it all rights of the user. Raises InputError for what is not such a model.
     """
-    model = tiny(dtype=dtype) if path == TINY else _load_pretrained(path, dtype)
+    if path == TINY:
+        model = tiny(dtype=dtype)
+        model.set_attn_implementation(attention)
+    else:
+        # Remote code may know no attention but its own; transformers takes sdpa where there is one.
+        chosen = None if attention == "sdpa" else attention
+        model = _load_pretrained(path, dtype, chosen, trust_remote_code)
     model.config.use_cache = False  # a cache drops the block mask of packed rows
     check_head(model)
+    check_finite(path, model)
     return model
 
 
@@ -96,13 +111,14 @@ def describe(path: str, model: CausalModel) -> dict[str, Any]:
 def fingerprint(model: CausalModel) -> str:
     """A digest of names, shapes and evenly spaced values of all weights.
 
-    It tells one base model from another without reading gigabytes; it depends on the dtype in
-    which the weights were loaded.
+    It tells one base model from another without reading gigabytes. Values are rounded to bfloat16,
+    so that a base loaded in bfloat16 and in float32 is the same one; float16 may round otherwise.
     """
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
         flat = weight.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // SAMPLED_VALUES)].float().cpu().numpy()
+        sampled = flat[:: max(1, flat.numel() // SAMPLED_VALUES)]
+        sample = sampled.to(torch.bfloat16).float().cpu().numpy()
         digest.update(f"{name}{tuple(weight.shape)}".encode())
         digest.update(sample.tobytes())
     return digest.hexdigest()
@@ -124,7 +140,22 @@ def check_head(model: CausalModel) -> None:
         )
 
 
-def _load_pretrained(path: str, dtype: torch.dtype) -> CausalModel:
+def check_finite(path: str, model: CausalModel) -> None:
+    """Raise InputError where a weight is NaN or infinite."""
+    for name, weight in model.named_parameters():
+        # The extremes are NaN where any value is, and need no memory of the weight's size.
+        if not torch.stack(torch.aminmax(weight.detach())).isfinite().all():
+            raise InputError(
+                f"{path}: weight {name} holds NaN or infinity; fetch the model again, or save it "
+                "again in bf16 or fp32 (values of bf16 models overflow in fp16)"
+            )
+
+
+def _load_pretrained(
+    path: str, dtype: torch.dtype, attention: str | None, trust_remote_code: bool
+) -> CausalModel:
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     if Path(path).is_file():
@@ -132,11 +163,23 @@ def _load_pretrained(path: str, dtype: torch.dtype) -> CausalModel:
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise InputError(f"{path}: no config.json, so not a model's folder")
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, trust_remote_code=False, use_safetensors=True
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation=attention,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (*LOADING_ERRORS, *CODE_ERRORS, SafetensorError, StrictDataclassError) as error:
         raise InputError(f"{path}: cannot be loaded as a model; {_advice(path, error)}") from error
+    # transformers fills in random numbers for these, with a warning.
+    if missing := sorted(loading["missing_keys"]):
+        raise InputError(
+            f"{path}: its files lack {len(missing)} weights, as {missing[0]}; "
+            "fetch it again, or look whether config.json is that of this model"
+        )
+    return model
 
 
 def _advice(path: str, error: Exception) -> str:
@@ -144,10 +187,20 @@ def _advice(path: str, error: Exception) -> str:
     text = str(error)
     if "remote code" in text or "trust_remote_code" in text:
         return (
-            "it needs code from its folder; take the '-hf' edition, e.g. zai-org/glm-4-9b-chat-hf"
+            "it needs Python code from its folder; take the '-hf' edition, e.g. "
+            "zai-org/glm-4-9b-chat-hf, or read that code, which can do all that you can, and set "
+            "model.trust_remote_code=true"
         )
+    if type(error).__name__ == "SafetensorError":
+        return f"a safetensors file is damaged ({_line(error)}); fetch it again"
+    if "ignore_mismatched_sizes" in text:
+        return "its weights have other shapes than its config.json says; fetch both again"
     if "safetensors" in text:
         return "its weights are not in safetensors files; convert them first"
     if not Path(path).exists():
         return "no such folder, and no hub has a model of that name (or it cannot be reached)"
-    return (text.strip().splitlines() or [type(error).__name__])[0]
+    return _line(error)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,6 +13,7 @@ from typing import Any
 from glmprep.console import file_errors
 from glmprep.errors import InputError, UsageError
 from glmprep.files import write_atomically
+from torch import Tensor
 
 from glmtrain import checkpoint, methods
 from glmtrain.config import Settings, as_dict, build, read_toml, to_toml
@@ -30,12 +31,20 @@ OURS = (RECORD, RESOLVED, METRICS, *WEIGHTS, "config.json", "generation_config.j
 # What a resumed run may not change: it decides which weights there are and which rows come next.
 FIXED = (
     "model.method",
+    "model.adapter",
+    "data.order",
+    "data.mixing",
+    "data.stages",
     "data.tokens_per_batch",
     "data.accumulate",
+    "optimiser.name",
     "lora.",
+    "prefix.",
     "run.seed",
     "run.sample_tokens",
 )
+SAME = ("manifest_sha256", "weight", "share")
+"""What must be as it was of each shard folder; it may lie elsewhere now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,7 @@ class Output:
             "trainable_parameters": trainable,
             "shards": data.fingerprints(),
             "tokenizer": dict(data.manifests[0].tokenizer),
+            "added_tokens": data.manifests[0].added_ids,
             "family": data.manifests[0].family,
             "max_length": max(manifest.max_length for manifest in data.manifests),
             "prepared": dict(data.manifests[0].config),
@@ -100,7 +110,7 @@ class Output:
             ("base model", record["base"]["fingerprint"], base["fingerprint"]),
             (
                 "shards",
-                *([s["manifest_sha256"] for s in side] for side in (record["shards"], shards)),
+                *([[s.get(n) for n in SAME] for s in side] for side in (record["shards"], shards)),
             ),
         ):
             if then != now:
@@ -121,13 +131,13 @@ class Output:
             write_atomically(self.folder / RESOLVED, resolved.encode())
             write_atomically(self.folder / RECORD, text.encode() + b"\n")
 
-    def place_weights(self, model: Learner) -> None:
+    def place_weights(self, learner: Learner, weights: Mapping[str, Tensor]) -> None:
         """Save what was trained; weights come first, so that a configuration has its weights."""
         temporary = self.folder / ".weights.tmp"
         with file_errors(self.folder):
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            methods.save(model, temporary)
+            methods.save(learner, temporary, weights)
             for path in sorted(temporary.iterdir(), key=lambda p: p.suffix != ".safetensors"):
                 path.replace(self.folder / path.name)
             temporary.rmdir()

@@ -5,7 +5,8 @@ Both are read off how the template's family writes a trained answer, so that use
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from glmprep.families import Family
@@ -20,6 +21,8 @@ SAID, THOUGHT = "?", "!"
 ENDS = ("<|endoftext|>", "</s>")
 """What ends a text whatever the template, where a vocabulary has it."""
 CHAT = Origin("chat", 1)
+Tools: TypeAlias = Sequence[Mapping[str, Any]]
+"""The functions that the model is offered, each as a JSON object."""
 
 
 class Prompter:
@@ -38,9 +41,9 @@ class Prompter:
         self._lead = written.partition(THOUGHT if self.thinks else SAID)[0]
         self._opened = self.thinks and START not in written
 
-    def __call__(self, messages: Sequence[Message]) -> list[int]:
+    def __call__(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:
         """The ids that ask for an answer: all that stands before the first trained token of one."""
-        ids, mask = self._tokens(messages)
+        ids, mask = self._tokens(messages, tools)
         asked: list[int] = ids[: int(mask.argmax())].tolist()
         return asked
 
@@ -56,9 +59,12 @@ class Prompter:
             reasoning, content = "", text.lstrip("\n")
         return Message(role="assistant", content=content, reasoning=reasoning)
 
-    def _tokens(self, messages: Sequence[Message]) -> tuple[np.ndarray, np.ndarray]:
+    def _tokens(
+        self, messages: Sequence[Message], tools: Tools = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Ids and mask of the messages and an answer, in which nothing else is trained."""
         answer = Message(role="assistant", content=SAID, reasoning=THOUGHT if self.thinks else "")
-        asked = Conversation(id=CHAT.path, messages=(*context(messages), answer), origin=CHAT)
+        said = (*context(messages), answer)
+        asked = Conversation(id=CHAT.path, messages=said, tools=tuple(tools), origin=CHAT)
         batch = tokenize([asked], self.family, self.tokenizer)
         return batch.ids, batch.mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -26,7 +27,7 @@ from glmreport.page import (
 )
 from glmreport.text import Literal, Text
 
-from glmtrain import metrics
+from glmtrain import footprint, metrics
 from glmtrain.config import as_dict
 from glmtrain.model import TINY
 from glmtrain.run import RunResult
@@ -60,6 +61,7 @@ def page(result: RunResult, command: str) -> Page:
             _loss_section(steps),
             _course_section(steps),
             _speed_section(steps),
+            _memory_section(steps),
             *([] if result.learned is None else [_use_section(result)]),
             _settings_section(result),
         ],
@@ -84,11 +86,11 @@ def _verdict(result: RunResult) -> Verdict:
         headline=Text(f"train.verdict.{learned.verdict}"),
         detail=Text(
             "train.detail.finished",
-            before=learned.before,
-            after=learned.after,
-            rows=learned.rows,
+            before=learned.before.loss,
+            after=learned.after.loss,
+            answers=learned.answers,
             tokens=learned.tokens,
-            steps=result.plan.steps,
+            steps=result.last_step,
         ),
     )
 
@@ -117,13 +119,29 @@ def _facts(result: RunResult, steps: Sequence[dict[str, Any]]) -> list[Fact]:
         _fact("padding", Text("train.share", share=1 - tokens / computed)),
         _fact("memory", Text("train.bytes", size=max(step["peak_memory"] for step in steps))),
     ]
-    if result.learned is None:
-        return facts
-    shown = f"{result.learned.before:.2f} → {result.learned.after:.2f}"
-    return [_fact("loss", Literal(shown), rows=result.learned.rows), *facts]
+    if any(utilised := [step["mfu"] for step in steps if step.get("mfu")]):
+        facts.append(_fact("mfu", Text("train.share", share=median(utilised))))
+    return [*_learned_facts(result), *facts]
 
 
-def _fact(name: str, value: Value, **note: float) -> Fact:
+def _learned_facts(result: RunResult) -> list[Fact]:
+    learned = result.learned
+    if learned is None:
+        return []
+    shown = f"{learned.before.loss:.2f} → {learned.after.loss:.2f}"
+    facts = [_fact("loss", Literal(shown), answers=learned.answers)]
+    shuffled = f"{learned.before.shuffled:.2f} → {learned.after.shuffled:.2f}"
+    facts.append(_fact("shuffled", Literal(shuffled)))
+    if learned.after.stop is not None and learned.before.stop is not None:
+        before = f"{learned.before.stop:.0%}"
+        stop = Text("train.share", share=learned.after.stop)
+        facts.append(_fact("stop", stop, before=before))
+    if learned.exact is not None:
+        facts.append(_fact("exact", Text("train.share", share=learned.exact)))
+    return facts
+
+
+def _fact(name: str, value: Value, **note: float | str) -> Fact:
     return Fact(
         label=Text(f"train.fact.{name}"), value=value, note=Text(f"train.note.{name}", **note)
     )
@@ -137,11 +155,32 @@ def _loss_section(steps: Sequence[dict[str, Any]]) -> Section:
         )
         for step in events[:MOST_MARKERS]
     ]
-    chart = _chart("loss", steps, lambda step: step["loss"], markers=markers, smooth=True)
-    blocks: list[Block] = [chart]
+    blocks: list[Block] = [_loss_chart(steps, markers)]
     if events:
         blocks.append(_event_table(events))
     return Section(title=Text("train.section.loss"), intro=Text("train.intro.loss"), blocks=blocks)
+
+
+def _loss_chart(steps: Sequence[dict[str, Any]], markers: Sequence[Marker]) -> Chart:
+    """The loss of each step, and that on held-out rows where it was measured."""
+    measured = [step for step in steps if step.get("eval_loss") is not None]
+    shown = [("loss", steps), *([("eval_loss", measured)] if measured else [])]
+    return lines(
+        [
+            Line(
+                Text(f"train.line.{name}"),
+                [step["step"] for step in part],
+                [_number(step[name]) for step in part],
+                smooth=name == "loss",
+            )
+            for name, part in shown
+        ],
+        caption=Text("train.caption.loss"),
+        x_label=Text("train.axis.step"),
+        y_label=Text("train.axis.loss"),
+        from_zero=False,  # it falls by a fraction of itself
+        markers=markers,
+    )
 
 
 def _event_label(step: dict[str, Any]) -> Text | Literal:
@@ -184,6 +223,28 @@ def _speed_section(steps: Sequence[dict[str, Any]]) -> Section:
     )
     return Section(
         title=Text("train.section.speed"), intro=Text("train.intro.speed"), blocks=[chart]
+    )
+
+
+def _memory_section(steps: Sequence[dict[str, Any]]) -> Section:
+    counts = Counter(step["bucket"] for step in steps)
+    table = Table(
+        columns=[
+            Column(label=Text("train.column.bucket"), numeric=True),
+            Column(label=Text("train.column.steps"), numeric=True),
+            Column(label=Text("train.column.peak"), numeric=True),
+        ],
+        rows=[
+            [bucket, counts[bucket], Text("train.bytes", size=peak)]
+            for bucket, peak in sorted(footprint.by_bucket(steps).items())
+        ],
+        caption=Text("train.caption.buckets"),
+    )
+    chart = _chart("peak_memory", steps, lambda step: step["peak_memory"])
+    return Section(
+        title=Text("train.section.memory"),
+        intro=Text("train.intro.memory"),
+        blocks=[chart, table],
     )
 
 
@@ -232,17 +293,19 @@ def _chart(
     steps: Sequence[dict[str, Any]],
     value: Callable[[dict[str, Any]], float | None],
     *,
-    markers: Sequence[Marker] = (),
     smooth: bool = False,
     spec: str = "compact",
 ) -> Chart:
-    y = [math.nan if (v := value(step)) is None else v for step in steps]
+    y = [_number(value(step)) for step in steps]
     return lines(
         [Line(Text(f"train.line.{name}"), [step["step"] for step in steps], y, smooth=smooth)],
         caption=Text(f"train.caption.{name}"),
         x_label=Text("train.axis.step"),
         y_label=Text(f"train.axis.{name}"),
-        from_zero=name != "loss",  # it falls by a fraction of itself
+        from_zero=True,
         y_spec=spec,
-        markers=markers,
     )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

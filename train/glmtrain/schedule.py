@@ -13,12 +13,34 @@ def warmup_steps(schedule: Schedule, steps: int) -> int:
 
 
 def factor(schedule: Schedule, step: int, steps: int) -> float:
-    """What the learning rate is multiplied with at `step` (from 1) of `steps`."""
+    """What the learning rate is multiplied with at `step` (from 1) of `steps`.
+
+    wsd falls as 1 - sqrt(share of the cooldown): steeply at first, then slowly, which Hägele et al.
+    2024 ("Scaling laws and compute-optimal training beyond fixed training durations") found better
+    than a linear fall.
+    """
     warmup = warmup_steps(schedule, steps)
     if step <= warmup:
         return step / (warmup + 1)
-    if schedule.decay == "constant":
+    last_full = _last_full_step(schedule, warmup, steps)
+    if step <= last_full:
         return 1.0
-    done = (step - warmup - 1) / max(1, steps - warmup - 1)
-    left = 1 - done if schedule.decay == "linear" else (1 + math.cos(math.pi * done)) / 2
-    return schedule.final + (1 - schedule.final) * max(0.0, left)
+    done = (step - last_full) / (steps - last_full)
+    return schedule.final + (1 - schedule.final) * _left(schedule, done)
+
+
+def _last_full_step(schedule: Schedule, warmup: int, steps: int) -> int:
+    if schedule.decay == "constant":
+        return steps
+    if schedule.decay == "wsd":
+        return max(warmup + 1, steps - math.ceil(schedule.cooldown * steps))
+    return warmup + 1
+
+
+def _left(schedule: Schedule, done: float) -> float:
+    """How much of the fall is still to come, 1 to 0, when the share `done` of its steps is made."""
+    if schedule.decay == "linear":
+        return 1 - done
+    if schedule.decay == "wsd":
+        return 1 - math.sqrt(done)
+    return (1 + math.cos(math.pi * done)) / 2

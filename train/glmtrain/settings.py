@@ -87,6 +87,25 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Distill:
+    """Learning from `teacher`, a model or the folder of a run (Hinton et al. 2015).
+
+    Its distributions, softened by `temperature`, have a share of `weight` in the loss, the labels
+    the rest; `hidden` weighs the distance of the last hidden states besides. None trains without.
+    """
+
+    teacher: str | None = None
+    weight: float = 0.5
+    temperature: float = 2.0
+    hidden: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.weight <= 1, "0 <= distill.weight <= 1")
+        _check(self.temperature > 0, "distill.temperature > 0")
+        _check(self.hidden >= 0, "distill.hidden >= 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Optimiser:
     """`max_grad_norm = 0` turns clipping off; `beta1` and `beta2` None take the optimiser's own."""
 
@@ -127,7 +146,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
-    """Low-rank adapters, for lora and qlora; `alpha` is twice the rank where it is not given.
+    """Low-rank adapters, for lora and qlora.
 
     `rslora` scales by alpha / sqrt(rank) (Kalajdzievski 2023), `dora` learns magnitude and
     direction apart (Liu et al. 2024). `train_router` adapts the router of a mixture of experts too.
@@ -152,10 +171,10 @@ class Lora:
 class Prefix:
     """P-tuning v2 (Liu et al. 2021): so many trainable keys and values before every layer's own."""
 
-    tokens: int = 64
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
-        _check(self.tokens > 0, "prefix.tokens is at least 1")
+        _check(self.tokens is None or self.tokens > 0, "prefix.tokens is at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +219,7 @@ class Evaluation:
     every: int | None = None
     patience: int | None = None
     least: float = 0.001
-    tokens: int = 65536
+    tokens: int = 8192
 
     def __post_init__(self) -> None:
         _check(self.every is None or self.every >= 0, "evaluation.every >= 0")
@@ -211,14 +230,19 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Devices:
-    """How several processes share the work; `auto` is ddp where there are several."""
+    """How several processes share the work; `auto` is ddp where there are several.
+
+    After `timeout_s` seconds without a word from the others a process gives up.
+    """
 
     strategy: Strategy = "auto"
     offload: bool = False
     bucket_mb: int = 25
+    timeout_s: int = 1800
 
     def __post_init__(self) -> None:
         _check(self.bucket_mb > 0, "devices.bucket_mb is at least 1")
+        _check(self.timeout_s > 0, "devices.timeout_s is at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +285,7 @@ class Config:
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
     loss: Loss = field(default_factory=Loss)
+    distill: Distill = field(default_factory=Distill)
     optimiser: Optimiser = field(default_factory=Optimiser)
     schedule: Schedule = field(default_factory=Schedule)
     lora: Lora = field(default_factory=Lora)

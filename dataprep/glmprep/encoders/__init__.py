@@ -3,7 +3,8 @@
 An `Encoder` makes ids, of many texts at a time and in one array. A `Vocabulary` is an encoder that
 can be asked about single texts too. `BytePairs` (the `tokenizers` library) and `SentencePieces` are
 vocabularies, and the reference; `Ranked` and `Fastokens` only encode: one is there at once, the
-other encodes quickly, and `Growing` takes them in turn.
+other encodes quickly, and `Growing` takes them in turn. `Extended` stands before any of them where
+a person adds tokens.
 """
 
 from __future__ import annotations

@@ -286,6 +286,8 @@ def _lines(result: Result, target: Path) -> list[tuple[str, str]]:
         ("row lengths", _bucket_line(result)),
         efficiency.line(result.efficiency),
     ]
+    if manifest.added_tokens:
+        lines.append(("added tokens", " ".join(manifest.added_tokens)))
     if result.rejections:
         left_out = f"{number(result.left_out)} of {counted(result.ledger.read, 'row', 'rows')}"
         lines.append(("left out", f"{left_out}, listed in {target / REJECTS}"))
