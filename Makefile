@@ -1,5 +1,6 @@
 # make demo: set up, then the main job on real samples, ending with an adapter and reports.
 # make test: set up, then lint, types, layers and all tests.
+# make bench-train: side by side with other trainers (slow).
 # make bench-peers, bench-growth: side by side with other trainers' preparation; how cost grows.
 # make fuzz: the property tests again and again, with examples that were never tried.
 
@@ -11,7 +12,7 @@ JOBS   ?= 2
 ROUNDS ?= 10
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: setup demo test fuzz lint docs bench-peers bench-growth clean
+.PHONY: setup demo test fuzz lint docs bench-peers bench-growth bench-train clean
 
 setup: $(VENV)/.ready
 
@@ -43,6 +44,10 @@ fuzz: setup
 bench-peers: setup
 	bash bench/peers.sh
 	$(BIN)/python bench/compare.py --repeats 3
+
+bench-train: setup
+	bash bench/peers.sh
+	$(BIN)/python bench/train.py --checkpointing
 
 bench-growth: setup
 	$(BIN)/python bench/growth.py

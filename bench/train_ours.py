@@ -52,7 +52,7 @@ def settings(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "output": spec["output"],
             "max_steps": spec["steps"],
             "seed": spec["seed"],
-            "sample_tokens": 64,
+            "sample_tokens": 1,
         },
     }
 

@@ -483,7 +483,7 @@ def test_a_damaged_adapter_is_refused_in_one_line(pipe, adapter, tmp_path):
     record = json.loads((adapter / "run.json").read_text())
     copy = copied(adapter, tmp_path / "copy", record)
     (copy / "adapter_model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
-    with pytest.raises(InputError, match="do(es)? not fit the model") as caught:
+    with pytest.raises(InputError, match=r"do(es)? not fit the model") as caught:
         pipe("Hi\n", "--adapter", copy)
     assert "\n" not in str(caught.value)
 

@@ -77,3 +77,15 @@ def test_a_model_with_too_small_a_vocabulary_or_window_is_refused(write):
         data.check_against_model(loaded, vocabulary=303, positions=None)
     with pytest.raises(UsageError, match="glmprep segment --max-length 8"):
         data.check_against_model(loaded, vocabulary=304, positions=8)
+
+
+def test_the_token_that_opens_an_answer_is_no_end_of_one(write):
+    """302 ends turns and 303 opens answers; between two answers in a row 303 is trained as well."""
+
+    def again(ids, mask):
+        return [*ids[:-1], 303, 10, 7, 302], [*mask[:-1], 1, 0, 1, 1]
+
+    loaded = data.load([write(change=again, stop_ids=[302, 303])])
+    assert loaded.ends == {302}
+    ((answers, stopping),) = loaded.stops()
+    assert 0 < stopping < answers

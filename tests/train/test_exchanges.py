@@ -52,9 +52,7 @@ def test_only_the_answer_is_labelled(rows):
 
 def test_shuffled_answers_all_stand_behind_another_prompt(rows):
     drawn = draw(rows, 60, seed=3)
-    for exchange, other, inputs in zip(
-        drawn, [*drawn[1:], drawn[0]], shuffled(drawn), strict=True
-    ):
+    for exchange, other, inputs in zip(drawn, [*drawn[1:], drawn[0]], shuffled(drawn), strict=True):
         wanted = [*exchange.prompt.tolist(), *other.answer.tolist()]
         assert inputs.input_ids[0].tolist() == wanted
 

@@ -90,13 +90,14 @@ def test_measured_values_are_means_over_the_tokens_of_the_answers(learner, excha
 
 def test_an_answer_is_exact_only_where_every_token_is(learner, exchanges, small_model):
     causal = learner.causal
-    speaker = Speaker(
-        causal=causal, precision=choose(Precision(dtype="fp32"), CPU), vocabulary=320
-    )
+    speaker = Speaker(causal=causal, precision=choose(Precision(dtype="fp32"), CPU), vocabulary=320)
     some = exchanges[:2]
     assert learned.exact(speaker, some, stops=[302]) == 0.0
     with torch.no_grad():
-        first = int(causal(input_ids=some[0].inputs().input_ids[:, : len(some[0].prompt)])
-                    .logits[0, -1].argmax())
+        first = int(
+            causal(input_ids=some[0].inputs().input_ids[:, : len(some[0].prompt)])
+            .logits[0, -1]
+            .argmax()
+        )
     spoken = replace(some[0], answer=torch.tensor([first]).numpy())
     assert learned.exact(speaker, [spoken, some[1]], stops=[302]) == 0.5

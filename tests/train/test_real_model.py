@@ -63,7 +63,7 @@ UNRELATED = (
     "lower there. This is why cooking takes longer, and why many recipes name a different time "
     "for places that lie far above the sea."
 )
-LORA = ["--set", "lora.rank=16", "--set", "lora.dropout=0.0", "--lr", "0.002", "--max-steps", "16"]
+LORA = ["--set", "lora.rank=16", "--set", "lora.dropout=0.0", "--lr", "0.001", "--max-steps", "14"]
 OPTIONS = {
     "lora": LORA,
     "ptuning": ["--set", "prefix.tokens=16", "--lr", "0.02", "--max-steps", "24"],

@@ -14,12 +14,12 @@ COMMANDS = Commands(
     "glmtrain.commands",
     {
         "chat": "Talk to a model, past the end of its window if need be.",
-        "distill": "Train a smaller model from a larger one on shards.",
+        "distill": "Train a smaller model on shards, towards what a larger one says of them.",
         "eval": "Measure a model on data that it was not trained on.",
-        "generate": "Answer conversations or prompts with a model.",
-        "merge": "Write a model with what a run learned in its weights.",
+        "generate": "Answer many questions: --prompt, lines of standard input (-), or conversations.",
+        "merge": "Write a run's model with its adapter merged in, and prove that it answers alike.",
         "run": "Fine-tune a model on shards.",
-        "serve": "Answer over HTTP as the API of OpenAI does.",
+        "serve": "Answer over HTTP as OpenAI's API does, with the template and the stops of the training.",
         "verify": "Tell whether a finished run learned from its data.",
     },
 )

@@ -83,11 +83,28 @@ class TrainingData:
 
     def stops(self) -> list[tuple[int, int]]:
         """Per source: how many trained stretches it has, and how many end in a stop token."""
-        mask, ids = self.rows.loss_mask, self.rows.input_ids
-        ends = np.flatnonzero((mask == 1) & (np.append(mask[1:], 0) == 0))
+        ids, (_, ends) = self.rows.input_ids, self._stretches
         bounds = np.searchsorted(ends, self.rows.offsets[self._firsts[1:]])
         parts = zip(np.split(ends, bounds), self.manifests, strict=True)
         return [(len(p), int(np.isin(ids[p], list(m.stop_ids)).sum())) for p, m in parts]
+
+    @property
+    def ends(self) -> set[int]:
+        """The stop tokens that end what the model says.
+
+        Not the one that opens an answer: where it ends one, another answer follows at once.
+        """
+        ids, (firsts, ends) = self.rows.input_ids, self._stretches
+        opening = {int(x) for back in (1, 2) for x in np.unique(ids[np.maximum(firsts - back, 0)])}
+        stops = {stop for manifest in self.manifests for stop in manifest.stop_ids}
+        return (stops & set(np.unique(ids[ends]).tolist())) - opening
+
+    @cached_property
+    def _stretches(self) -> tuple[Int64, Int64]:
+        """The first and the last place of each trained stretch."""
+        mask = self.rows.loss_mask == 1
+        firsts = np.flatnonzero(mask & ~np.append(False, mask[:-1]))
+        return firsts, np.flatnonzero(mask & ~np.append(mask[1:], False))
 
     @property
     def largest_id(self) -> int:

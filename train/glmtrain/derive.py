@@ -159,10 +159,10 @@ def of_model(learner: Learner) -> list[Decision]:
     """What became of the model: how much of it learns, or is in four bits, and what computes it."""
     kernel, parts = learner.objective.kernel, coverage.coverage(learner)
     share = coverage.share(parts)
-    found = [
-        Decision(setting="coverage", value=f"{share:.1%}", reason=coverage.reason(parts)),
-        Decision(setting="loss.kernel", value=kernel.name, reason=kernel.reason),
-    ]
+    found = [Decision(setting="loss.kernel", value=kernel.name, reason=kernel.reason)]
+    if share:  # a prefix changes no parameter of the base
+        reason = coverage.reason(parts)
+        found.append(Decision(setting="coverage", value=f"{share:.1%}", reason=reason))
     if sizes := quantised.sizes(learner.causal):
         four = sum(sizes.values()) / sum(part.parameters for part in parts)
         reason = Text("train.reason.quantised")

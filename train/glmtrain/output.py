@@ -40,6 +40,7 @@ FIXED = (
     "optimiser.name",
     "lora.",
     "prefix.",
+    "distill.",
     "run.seed",
     "run.sample_tokens",
 )

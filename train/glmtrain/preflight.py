@@ -59,8 +59,7 @@ def _of_settings(data: TrainingData, strategy: Strategy, precision: Precision) -
         yield from _found(rules.stop_not_trained, str(source.folder), answers, stopping=stopping)
     told = getattr(strategy.learner.causal.generation_config, "eos_token_id", None)
     told = [told] if isinstance(told, int) else told or []
-    trained = {stop for manifest in data.manifests for stop in manifest.stop_ids}
-    yield from _found(rules.model_stops_elsewhere, "generation_config.json", told, trained)
+    yield from _found(rules.model_stops_elsewhere, "generation_config.json", told, data.ends)
 
 
 def _of_loss(call: Call, tokens: Tensor, architecture: str) -> Iterator[Finding]:

@@ -76,7 +76,5 @@ def _small(config: Config, folder: Path) -> Config:
         schedule=replace(config.schedule, decay="constant", warmup=0.0),
         evaluation=replace(config.evaluation, every=STEPS // EVALUATIONS, patience=0),
         tracking=Tracking(),
-        run=replace(
-            config.run, output=str(folder), max_steps=STEPS, epochs=None, save_every=0
-        ),
+        run=replace(config.run, output=str(folder), max_steps=STEPS, epochs=None, save_every=0),
     )

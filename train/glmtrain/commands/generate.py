@@ -13,7 +13,7 @@ from glmprep.console import Outcome, Output, file_errors, printable, terminal
 from glmprep.errors import InputError, UsageError
 
 from glmtrain import libraries
-from glmtrain.commands.asking import FILE, asked, asking_options
+from glmtrain.asking import FILE, asked, asking_options
 
 if TYPE_CHECKING:
     from glmprep.records import Conversation, Rejection

@@ -9,7 +9,7 @@ import click
 from glmprep.console import Outcome, Output, printable, terminal
 
 from glmtrain import libraries
-from glmtrain.commands.asking import FILE, SHOWN
+from glmtrain.asking import FILE, SHOWN
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,7 +10,7 @@ from glmprep.console import Outcome, Output, printable, terminal
 from glmprep.errors import UsageError
 
 from glmtrain import libraries
-from glmtrain.commands.asking import asked, asking_options
+from glmtrain.asking import asked, asking_options
 
 
 @click.command()
