@@ -8,7 +8,7 @@ from glmprep.errors import SuiteError
 from glmtrain import config, devices, model
 from glmtrain.loop import SKIPS_IN_A_ROW
 from glmtrain.progress import Silent
-from glmtrain.run import Mode, Session
+from glmtrain.run import Mode, Training
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def make_loop(settings):
         merged = {name: {**settings.get(name, {}), **changes.get(name, {})} for name in settings}
         chosen = config.build([("test", {**changes, **merged})])
         with devices.join(chosen.devices) as place, model.quiet_libraries():
-            return Session(chosen, (), Silent(), Mode(overwrite=True), place).loop()
+            return Training(chosen, (), Silent(), Mode(overwrite=True), place).loop()
 
     return make
 

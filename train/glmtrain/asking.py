@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,17 +59,29 @@ SHOWN = (
 )
 
 
-def asking_options(command: Command) -> Command:
+def model_options(command: Command) -> Command:
     """Give a click command the options of a model that answers (see `asked`)."""
-    for option in reversed((*OPTIONS, *SHOWN)):
+    return _given(command, OPTIONS)
+
+
+def result_options(command: Command) -> Command:
+    """Where the result of a command without a report goes."""
+    return _given(command, SHOWN)
+
+
+def _given(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
 
 
-def asked(**options: Any) -> Asked:
-    """The options that were given, as what is asked for."""
+def asked(more: Sequence[str] = (), **options: Any) -> Asked:
+    """The options that were given, as what is asked for.
+
+    `more` names those that say how conversations become ids, besides the ones of all commands.
+    """
     from glmtrain.inference import Asked
 
-    prepared = {name: options.pop(name) for name in PREPARED}
+    prepared = {name: options.pop(name) for name in (*PREPARED, *more)}
     given = {name: value for name, value in prepared.items() if value is not None}
     return Asked(prepared=given, **options)

@@ -16,10 +16,10 @@ COMMANDS = Commands(
         "chat": "Talk to a model, past the end of its window if need be.",
         "distill": "Train a smaller model on shards, towards what a larger one says of them.",
         "eval": "Measure a model on data that it was not trained on.",
-        "generate": "Answer many questions: --prompt, lines of standard input (-), or conversations.",
+        "generate": "Answer many questions: a prompt, lines of standard input, or conversations.",
         "merge": "Write a run's model with its adapter merged in, and prove that it answers alike.",
         "run": "Fine-tune a model on shards.",
-        "serve": "Answer over HTTP as OpenAI's API does, with the template and the stops of the training.",
+        "serve": "Answer over HTTP as OpenAI's API does, with the training's template and stops.",
         "verify": "Tell whether a finished run learned from its data.",
     },
 )

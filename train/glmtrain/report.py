@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from glmreport.page import (
 )
 from glmreport.text import Literal, Text
 
-from glmtrain import footprint, metrics
+from glmtrain import footprint, metrics, sources
 from glmtrain.config import as_dict
 from glmtrain.model import TINY
 from glmtrain.run import RunResult
@@ -66,7 +67,7 @@ def page(result: RunResult, command: str) -> Page:
             _settings_section(result),
         ],
         findings=finding_views(result.findings),
-        provenance=provenance(command, list(result.plan.config.data.shards)),
+        provenance=provenance(command, _shards(result)),
     )
 
 
@@ -103,9 +104,14 @@ def _next(result: RunResult) -> list[Step]:
     log = Step(text=Text("train.next.log"), command=f"glmdiag log {folder / metrics.METRICS}")
     if result.learned is not None and result.learned.verdict == "learned":
         return [Step(text=Text("train.next.load")), log]
-    shards = " ".join(result.plan.config.data.shards)
-    labels = Step(text=Text("train.next.labels"), command=f"glmdiag labels {shards}")
+    command = shlex.join(["glmdiag", "labels", *_shards(result)])
+    labels = Step(text=Text("train.next.labels"), command=command)
     return [Step(text=Text("train.next.rate")), labels, log]
+
+
+def _shards(result: RunResult) -> list[str]:
+    """The folders that were trained on, without their weights."""
+    return [str(source.folder) for source in sources.parse(result.plan.config.data.shards)]
 
 
 def _facts(result: RunResult, steps: Sequence[dict[str, Any]]) -> list[Fact]:

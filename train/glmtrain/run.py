@@ -109,16 +109,16 @@ def train(
     for whatever keeps the run from starting or from going on.
     """
     with model.quiet_libraries():
-        return Session(config, given, shown, mode or Mode(), place).run()
+        return Training(config, given, shown, mode or Mode(), place).run()
 
 
 def dry_run(config: Config, place: Place, *, shown: Silent) -> DryRun:
     """What a step takes at its largest; raises as `train` does."""
     with model.quiet_libraries():
-        return Session(config, (), shown, Mode(overwrite=True), place).dry_run()
+        return Training(config, (), shown, Mode(overwrite=True), place).dry_run()
 
 
-class Session:
+class Training:
     """One process's part in a run."""
 
     def __init__(

@@ -11,42 +11,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from glmprep.console import Outcome, Output, file_errors, terminal
 from glmprep.errors import InputError, UsageError
-from glmprep.options import FAMILIES
 
 from glmtrain import libraries
+from glmtrain.asking import FILE, asked, model_options, result_options
 
 if TYPE_CHECKING:
     from glmtrain.chat import Chat, Silent
+    from glmtrain.inference import Asked
 
-FILE = click.Path(dir_okay=False, path_type=Path)
-PREPARED = ("family", "thinking", "max_length", "context", "context_tokens", "overlap", "encoder")
-"""Options that say how conversations become ids; what is left out is as in training."""
+CONTEXT = ("context", "context_tokens", "overlap", "encoder", "notes")
+"""Options that say what the model is told of turns that no longer fit."""
 
 
 @click.command()
-@click.option("--model", metavar="tiny|PATH|ID", help="The base model.  [default: the run's]")
-@click.option(
-    "--adapter", type=click.Path(path_type=Path), metavar="RUN_DIR", help="What glmtrain run left."
-)
-@click.option("--tokenizer", metavar="glm4|PATH", help="[default: the run's, or the model's]")
-@click.option(
-    "--family", type=click.Choice(FAMILIES), help="Chat template.  [default: the run's, or auto]"
-)
-@click.option("--template", type=FILE, help="A jinja chat template of your own.")
-@click.option("--thinking", type=click.Choice(["on", "off"]), help="Whether the model is to think.")
+@model_options
 @click.option("--system", metavar="TEXT", help="A system message.")
-@click.option(
-    "--max-length",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Tokens that the model sees at once, its answer included.  [default: the run's, or 8192]",
-)
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Tokens of an answer at most.  [default: a quarter of --max-length, up to 512]",
-)
 @click.option(
     "--context",
     type=click.Choice(["none", "overlap", "memory", "outline"]),
@@ -74,16 +53,8 @@ PREPARED = ("family", "thinking", "max_length", "context", "context_tokens", "ov
 @click.option("--top-p", type=float, default=1.0, show_default=True)
 @click.option("--top-k", type=int, default=0, show_default=True, help="0: all tokens.")
 @click.option("--seed", type=int, default=42, show_default=True, metavar="N")
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "bf16", "fp16", "fp32"]),
-    default="auto",
-    show_default=True,
-    help="Number format; auto asks the hardware.",
-)
 @click.option("--transcript", type=FILE, help="Write what was said as JSON Lines for glmprep.")
-@click.option("--json", metavar="FILE|-", help="Write the result as one JSON object.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@result_options
 def chat(
     json: str | None,
     quiet: bool,
@@ -112,10 +83,10 @@ def chat(
     sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
     live = not quiet and json != "-" and sys.stdin.isatty() and sys.stdout.isatty()
     shown = _shown(live=live, quiet=quiet, to_stderr=json == "-")
-    asked = _asked(**options)
+    wanted = _asked(**options)
     if live:
         shown.remark("loading the model")
-    made = prepare(asked)
+    made = prepare(wanted)
     for remark in made.remarks:
         shown.remark(remark)
     head = [Message(role="system", content=system)] if system else []
@@ -139,22 +110,19 @@ def chat(
     )
 
 
-def _asked(memory: bool, outline: bool, notes: Path | None, **options: Any) -> Any:
+def _asked(memory: bool, outline: bool, notes: Path | None, **options: Any) -> Asked:
     """The options that were given, as what is asked for."""
-    from glmtrain.inference import Asked
-
     named = [options["context"]] if options["context"] else []
     named += ["memory"] * memory + ["outline"] * outline
     if len(set(named)) > 1:
         raise UsageError(f"--context {' and '.join(named)}: choose one")
     options["context"] = named[0] if named else None
-    prepared = {name: options.pop(name) for name in PREPARED}
-    prepared = {name: value for name, value in prepared.items() if value is not None}
+    wording = None
     if notes is not None:
         from glmprep.contexts.notes import read_notes
 
-        prepared["notes"] = read_notes(notes).as_json()
-    return Asked(prepared=prepared, **options)
+        wording = read_notes(notes).as_json()
+    return asked(CONTEXT, notes=wording, **options)
 
 
 def _shown(*, live: bool, quiet: bool, to_stderr: bool) -> Silent:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from glmprep.console import Outcome, Output, output_options
-from glmprep.options import FAMILIES
 
 from glmtrain import libraries
+from glmtrain.asking import FILE, asked, model_options
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from glmtrain.evaluation import Evaluation
 
-FILE = click.Path(dir_okay=False, path_type=Path)
-PREPARED = ("family", "thinking", "max_length")
-"""Options that say how conversations become ids; what is left out is as in training."""
-
 
 @click.command()
-@click.option(
-    "--adapter", type=click.Path(path_type=Path), metavar="RUN_DIR", help="What glmtrain run left."
-)
-@click.option("--model", metavar="tiny|PATH|ID", help="A model.  [default: the run's]")
+@model_options
 @click.option("--shards", multiple=True, metavar="DIR", help="Loss on these; repeatable.")
 @click.option(
     "--data", "paths", multiple=True, metavar="FILE", help="Answer these conversations; repeatable."
@@ -57,12 +50,6 @@ PREPARED = ("family", "thinking", "max_length")
     metavar="none|PATH|ID",
     help="What to compare with.  [default: what the run began with]",
 )
-@click.option("--tokenizer", metavar="glm4|PATH", help="[default: the run's, or the model's]")
-@click.option(
-    "--family", type=click.Choice(FAMILIES), help="Chat template.  [default: the run's, or auto]"
-)
-@click.option("--template", type=FILE, help="A jinja chat template of your own.")
-@click.option("--thinking", type=click.Choice(["on", "off"]), help="Whether the model is to think.")
 @click.option(
     "--tokens",
     type=click.IntRange(1),
@@ -76,26 +63,7 @@ PREPARED = ("family", "thinking", "max_length")
     metavar="N",
     help="Tokens computed at a time.  [default: what the shards were made for]",
 )
-@click.option(
-    "--max-length",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Tokens of a prompt and its answer.  [default: the run's, or 8192]",
-)
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Tokens of an answer at most.  [default: a quarter of --max-length, up to 512]",
-)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=42, show_default=True)
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "bf16", "fp16", "fp32"]),
-    default="auto",
-    show_default=True,
-    help="Number format; auto asks the hardware.",
-)
 @output_options
 def eval(output: Output, **options: Any) -> NoReturn:
     """Measure a model on data that it was not trained on.
@@ -106,19 +74,11 @@ def eval(output: Output, **options: Any) -> NoReturn:
     """
     libraries.require()
     from glmtrain.evaluation import Wanted, evaluate
-    from glmtrain.inference import Asked
+    from glmtrain.forgetting import GENERAL
 
-    names = ("adapter", "model", "tokenizer", "template", "max_new_tokens", "dtype")
-    asked = {name: options.pop(name) for name in names}
-    prepared = {name: options.pop(name) for name in PREPARED}
-    general = options.pop("general")
-    if general:
-        options["general"] = general
-    result = evaluate(
-        Asked(**asked, prepared={n: value for n, value in prepared.items() if value is not None}),
-        Wanted(**options),
-        output.progress,
-    )
+    options["general"] = options["general"] or GENERAL
+    wanted = Wanted(**{each.name: options.pop(each.name) for each in fields(Wanted)})
+    result = evaluate(asked(**options), wanted, output.progress)
     output.finish(_outcome(result, output.command))
 
 

@@ -13,7 +13,7 @@ from glmprep.console import Outcome, Output, file_errors, printable, terminal
 from glmprep.errors import InputError, UsageError
 
 from glmtrain import libraries
-from glmtrain.asking import FILE, asked, asking_options
+from glmtrain.asking import FILE, asked, model_options, result_options
 
 if TYPE_CHECKING:
     from glmprep.records import Conversation, Rejection
@@ -42,7 +42,8 @@ LINES = "-"
 @click.option("--top-p", type=float, default=1.0, show_default=True)
 @click.option("--top-k", type=int, default=0, show_default=True, help="0: all tokens.")
 @click.option("--seed", type=int, default=42, show_default=True, metavar="N")
-@asking_options
+@model_options
+@result_options
 def generate(
     data: tuple[str, ...],
     prompts: tuple[str, ...],
@@ -58,7 +59,7 @@ def generate(
     quiet: bool,
     **options: Any,
 ) -> NoReturn:
-    """Answer many questions: --prompt, lines of standard input (-), or conversations.
+    """Answer many questions: a prompt, lines of standard input, or conversations.
 
     A conversation in DATA is answered where its user last spoke; what was said after that is left
     out. Each line of the output is the conversation with its answer, tokens, seconds, and what

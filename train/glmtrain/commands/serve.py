@@ -10,7 +10,7 @@ from glmprep.console import Outcome, Output, printable, terminal
 from glmprep.errors import UsageError
 
 from glmtrain import libraries
-from glmtrain.asking import asked, asking_options
+from glmtrain.asking import asked, model_options, result_options
 
 
 @click.command()
@@ -34,7 +34,8 @@ from glmtrain.asking import asked, asking_options
     "--name", metavar="NAME", help="What clients call the model.  [default: its folder's]"
 )
 @click.option("--print-vllm", is_flag=True, help="Print vLLM's command for a GPU instead.")
-@asking_options
+@model_options
+@result_options
 def serve(
     host: str,
     port: int,
@@ -45,7 +46,7 @@ def serve(
     quiet: bool,
     **options: Any,
 ) -> NoReturn:
-    """Answer over HTTP as OpenAI's API does, with the template and the stops of the training.
+    """Answer over HTTP as OpenAI's API does, with the training's template and stops.
 
     Only this machine can reach the default address; any other needs a key. Requests are answered
     one after the other, greedily unless they name a temperature. Ctrl-C or SIGTERM ends it.
