@@ -9,7 +9,7 @@ import torch
 from glmprep.errors import UsageError
 from glmtrain import devices, metrics, model
 from glmtrain.config import build
-from glmtrain.output import resolved
+from glmtrain.output import Output, resolved
 from glmtrain.progress import Silent
 from glmtrain.run import Mode, train
 from safetensors.torch import load_file
@@ -223,3 +223,21 @@ def test_settings_without_effect_are_named(start):
 def test_settings_that_have_an_effect_are_not_named(start):
     result = start(given=["run.max_steps", "lora.rank", "schedule.final", "optimiser.beta1"])
     assert not [finding for finding in result.findings if finding.rule == "CF101"]
+
+
+def test_a_run_killed_before_its_weights_were_in_place_is_finished_by_resuming(start, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(self, *_):
+        raise Killed
+
+    plain = Output.place_weights
+    monkeypatch.setattr(Output, "place_weights", kill)
+    with pytest.raises(Killed):
+        start()
+    monkeypatch.setattr(Output, "place_weights", plain)
+    result = start(resume=True)
+    assert result.record["state"] == "finished"
+    assert (result.output / "adapter_model.safetensors").exists()
+    assert [step["step"] for step in metrics.read(result.output)] == [1, 2, 3, 4, 5, 6]

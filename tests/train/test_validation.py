@@ -87,6 +87,9 @@ def test_a_run_ends_when_held_out_loss_no_longer_falls(run):
     assert result.stopped_by is None
     assert result.record["state"] == "finished"
     assert (result.output / "adapter_model.safetensors").exists()
+    more = {"evaluation": {"every": 1, "patience": 3, "least": 0.5}, "run": {"max_steps": 30}}
+    with pytest.raises(UsageError, match=r"held-out loss no longer fell.*evaluation\.patience"):
+        run(Mode(resume=True), **more)
 
 
 def test_a_resumed_run_remembers_the_best_step_and_its_patience(run, tmp_path):

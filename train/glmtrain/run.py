@@ -51,7 +51,7 @@ from glmtrain.learned import Learned, Measured
 from glmtrain.loop import Loop
 from glmtrain.measuring import measuring
 from glmtrain.metrics import MetricsFile, StepMetrics
-from glmtrain.output import Output
+from glmtrain.output import Output, read_record
 from glmtrain.patience import Patience
 from glmtrain.plan import Plan
 from glmtrain.progress import Silent
@@ -251,10 +251,12 @@ class Training:
         """The run's record, and how many steps are done already."""
         config, done = self.plan.config, 0
         if self._mode.resume:
+            finished = read_record(self._output.folder).get("state") == "finished"
             shards = self.data.fingerprints()
             record = self._output.continue_record(config, self._base, shards)
             done = saved.restore(checkpoint.latest(self._output.folder))
-            self.plan.check_goes_on(done)
+            if finished:  # else it was killed before its weights were in place
+                self._check_goes_on(done)
             if self.place.main:
                 self._metrics.keep_until(done)
         else:
@@ -268,9 +270,20 @@ class Training:
         self._write(record)
         return record, done
 
+    def _check_goes_on(self, done: int) -> None:
+        """Raise UsageError where nothing is left to do after step `done`."""
+        self.plan.check_goes_on(done)
+        if self._patience.exhausted:
+            raise UsageError(
+                f"the run ended at step {done}, as held-out loss no longer fell; "
+                "raise it: --set evaluation.patience=N"
+            )
+
     def _follow(self, loop: Loop, saved: Saved, done: int) -> tuple[int, str | None]:
         """Log, show, evaluate and save the steps; returns the last and the signal that came."""
         run, steps, last = self.plan.config.run, self.plan.steps, done
+        if self._patience.exhausted:
+            return last, None
         self._shown.begin(steps, done)
         tracked = self._track()
         try:
