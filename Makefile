@@ -10,6 +10,8 @@ BIN    := $(VENV)/bin
 DEMO   ?= demo
 JOBS   ?= 2
 ROUNDS ?= 10
+# The longest test comes first, so that it does not run alone in the end.
+TESTS  := tests/e2e tests/train tests/dataprep tests/diagnose tests/reports
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .PHONY: setup demo test fuzz lint docs bench-peers bench-growth bench-train clean
@@ -33,7 +35,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n $(JOBS) --dist loadfile
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 # New random examples for the property tests, ROUNDS times over.
 fuzz: setup
