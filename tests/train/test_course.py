@@ -135,6 +135,7 @@ def test_stages_take_short_rows_in_batches_of_their_own_size_first(rows):
     short = [bool((each <= 30).all()) for each in lengths]
     assert short == sorted(short, reverse=True)
     assert sorted(seen(made)) == list(range(24))
+    assert made.budget == 240
     assert max(len(each) for each, is_short in zip(lengths, short, strict=True) if is_short) <= 2
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from glmprep.errors import UsageError
-from glmtrain import devices, metrics, model
+from glmtrain import columns, devices, metrics, model
 from glmtrain.config import build
 from glmtrain.output import Output, resolved
 from glmtrain.progress import Silent
@@ -241,3 +241,13 @@ def test_a_run_killed_before_its_weights_were_in_place_is_finished_by_resuming(s
     assert result.record["state"] == "finished"
     assert (result.output / "adapter_model.safetensors").exists()
     assert [step["step"] for step in metrics.read(result.output)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_large_data_is_unpacked_only_while_the_run_lasts(start, monkeypatch):
+    seen = []
+    plain = columns.mapped
+    monkeypatch.setattr(columns, "MAPPED_FROM", 1)
+    monkeypatch.setattr(columns, "mapped", lambda folder: seen.append(folder) or plain(folder))
+    small = start(run={"max_steps": 2})
+    assert [folder.parent for folder in seen] == [small.output]
+    assert not seen[0].exists()

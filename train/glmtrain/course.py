@@ -72,6 +72,11 @@ class Course:
                 )
             epoch, skipped = epoch + 1, 0
 
+    @property
+    def budget(self) -> int:
+        """The most tokens that a batch may hold, that of the largest stage."""
+        return max(tokens for _, tokens in self._stages)
+
     def batches(self, epoch: int) -> Places:
         """An epoch's batches. Every row of the epoch is in exactly one of them.
 

@@ -217,7 +217,7 @@ class Loop:
     def _make_fallback(self) -> Fallback:
         return Fallback(
             lengths=self.data.rows.lengths,
-            budget=self.plan.tokens_per_batch,
+            budget=self.course.budget,
             forget=self.strategy.optimiser.zero_grad,
             note=self.note,
             agree=self.place.any,

@@ -37,14 +37,6 @@ class Plan:
     peak: float | None = None
     on_cpu: bool = True
 
-    @property
-    def tokens_per_batch(self) -> int:
-        """The token budget of a batch, that of the largest stage."""
-        data = self.config.data
-        assert data.tokens_per_batch is not None
-        stages = [int(stage.partition(":")[2]) for stage in data.stages]
-        return max(stages, default=data.tokens_per_batch)
-
     def check_goes_on(self, done: int) -> None:
         """Raise UsageError where nothing is left to do after step `done`."""
         if done >= self.steps:

@@ -12,7 +12,9 @@ Every process does all of it; the main one alone writes and tells.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,21 +110,38 @@ def train(
     A joint act of all processes, `place` being that of this one. Raises SuiteError (and its kinds)
     for whatever keeps the run from starting or from going on.
     """
-    with model.quiet_libraries():
-        return Training(config, given, shown, mode or Mode(), place).run()
+    with model.quiet_libraries(), _unpacked(config, place) as rows:
+        return Training(config, given, shown, mode or Mode(), place, rows).run()
 
 
 def dry_run(config: Config, place: Place, *, shown: Silent) -> DryRun:
     """What a step takes at its largest; raises as `train` does."""
-    with model.quiet_libraries():
-        return Training(config, (), shown, Mode(overwrite=True), place).dry_run()
+    with model.quiet_libraries(), _unpacked(config, place) as rows:
+        return Training(config, (), shown, Mode(overwrite=True), place, rows).dry_run()
+
+
+@contextmanager
+def _unpacked(config: Config, place: Place) -> Iterator[Path]:
+    """Where large data is unpacked, for as long as the run lasts."""
+    folder = Path(config.run.output) / ROWS
+    try:
+        yield folder
+    finally:
+        if place.local_rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Training:
     """One process's part in a run."""
 
     def __init__(
-        self, config: Config, given: Collection[str], shown: Silent, mode: Mode, place: Place
+        self,
+        config: Config,
+        given: Collection[str],
+        shown: Silent,
+        mode: Mode,
+        place: Place,
+        unpacked: Path | None = None,
     ) -> None:
         self.place, self._mode = place, mode
         self._shown = shown if place.main else Silent()
@@ -131,7 +150,7 @@ class Training:
         place.barrier()
         shards = ", ".join(config.data.shards) or "none"
         self._shown.note(f"model {config.model.path}, shards {shards}")
-        self.data = self._load_data(config)
+        self.data = self._load_data(config, unpacked)
         self.precision = precision.choose(config.precision, place.device)
         self.course: Course
         self._base: Mapping[str, Any]
@@ -175,9 +194,8 @@ class Training:
             learned=came_of_it,
         )
 
-    def _load_data(self, config: Config) -> data.TrainingData:
+    def _load_data(self, config: Config, unpacked: Path | None) -> data.TrainingData:
         """All rows; those of large data are unpacked once on each machine."""
-        unpacked = self._output.folder / ROWS
         first = self.place.local_rank == 0
         if not first:
             self.place.barrier()
