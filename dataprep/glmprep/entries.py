@@ -28,7 +28,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from glmprep.errors import InputError
+from glmprep.errors import InputError, first_line
 from glmprep.records import Conversation, Rejection
 
 REJECTED = "rejected"
@@ -186,8 +186,3 @@ def read(path: Path, schema: pa.Schema) -> pl.DataFrame:
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
-
-
-def first_line(error: Exception) -> str:
-    """What a library says is wrong, its first line where it says more."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -25,3 +25,8 @@ class InputError(SuiteError):
 
 class IncompleteShards(InputError):
     """A shard folder without its manifest, which is written last."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says is wrong, in its first line; the error's kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

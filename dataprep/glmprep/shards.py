@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from glmprep import entries
-from glmprep.errors import IncompleteShards, InputError, UsageError
+from glmprep.errors import IncompleteShards, InputError, UsageError, first_line
 from glmprep.files import Hashing
 from glmprep.labels import ranges
 from glmprep.ledger import Ledger
@@ -274,7 +274,7 @@ def read_files(folder: Path, manifest: Manifest) -> Iterator[Rows]:
         try:
             rows = _from_table(pq.read_table(path, schema=SCHEMA))
         except (OSError, ValueError, pa.ArrowException) as error:
-            reason = entries.first_line(error)
+            reason = first_line(error)
             raise InputError(f"{path}: cannot be read as a shard ({reason})") from error
         yield rows
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glmprep.console import file_errors
-from glmprep.errors import InputError, UsageError
+from glmprep.errors import InputError, UsageError, first_line
 from torch import Tensor
 
 from glmtrain import newtokens
@@ -68,7 +68,9 @@ def load(adapter: Any, folder: Path) -> None:
         _check(weights, expected)
         set_peft_model_state_dict(adapter, weights)
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
-        raise InputError(f"{folder}: its weights do not fit the model ({_line(error)})") from error
+        raise InputError(
+            f"{folder}: its weights do not fit the model ({first_line(error)})"
+        ) from error
 
 
 def attach(causal: CausalModel, folder: Path) -> Any:
@@ -85,7 +87,7 @@ def attach(causal: CausalModel, folder: Path) -> Any:
         adapter = PeftModel.from_pretrained(causal, str(folder))
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(
-            f"{folder}: its adapter does not fit the model ({_line(error)})"
+            f"{folder}: its adapter does not fit the model ({first_line(error)})"
         ) from error
     # What has no weights in the file would be left as it was made, which peft only warns of.
     load(adapter, folder)
@@ -110,7 +112,7 @@ def read(folder: Path) -> Found:
     try:
         return Found(folder=folder, lora=_lora(settings), base=_base(folder))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{folder / CONFIGURATION}: malformed ({_line(error)})") from error
+        raise InputError(f"{folder / CONFIGURATION}: malformed ({first_line(error)})") from error
 
 
 def check_same(found: Found, lora: Lora, fingerprint: str) -> None:
@@ -181,7 +183,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({_line(error)})") from error
+        raise InputError(f"{path}: not JSON ({first_line(error)})") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: not a JSON object")
     return value
@@ -189,7 +191,3 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _shown(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from glmprep.errors import InputError, UsageError
+from glmprep.errors import InputError, UsageError, first_line
 from torch import Tensor, nn
 
 TINY = "tiny"
@@ -192,15 +192,11 @@ def _advice(path: str, error: Exception) -> str:
             "model.trust_remote_code=true"
         )
     if type(error).__name__ == "SafetensorError":
-        return f"a safetensors file is damaged ({_line(error)}); fetch it again"
+        return f"a safetensors file is damaged ({first_line(error)}); fetch it again"
     if "ignore_mismatched_sizes" in text:
         return "its weights have other shapes than its config.json says; fetch both again"
     if "safetensors" in text:
         return "its weights are not in safetensors files; convert them first"
     if not Path(path).exists():
         return "no such folder, and no hub has a model of that name (or it cannot be reached)"
-    return _line(error)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)

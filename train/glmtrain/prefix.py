@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from glmprep.errors import InputError, UsageError
+from glmprep.errors import InputError, UsageError, first_line
 from torch import Tensor, nn
 
 from glmtrain import prefix_attention, settings
@@ -155,7 +155,9 @@ def _read(layers: Sequence[Layer], folder: Path) -> list[Tensor]:
         flat = load_file(folder / WEIGHTS)[EMBEDDINGS]
         _require_fit(described, flat, _shape(layers))
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise InputError(f"{folder}: its prefix does not fit the model ({_line(error)})") from error
+        raise InputError(
+            f"{folder}: its prefix does not fit the model ({first_line(error)})"
+        ) from error
     count, heads, width = _shape(layers)
     columns = flat.float().view(len(flat), 2 * count, heads, width).permute(1, 2, 0, 3)
     return list(columns.split(2))
@@ -220,7 +222,3 @@ def _of_tokens(model: CausalModel, ids: Tensor) -> list[Tensor]:
     model.get_decoder()(input_ids=ids.to(model.device), past_key_values=cache, use_cache=True)
     model.train(training)
     return [torch.cat((kept.keys, kept.values)).float() for kept in cache.layers]
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

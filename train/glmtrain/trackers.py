@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from glmprep.errors import UsageError
+from glmprep.errors import UsageError, first_line
 
 from glmtrain.metrics import StepMetrics
 from glmtrain.settings import Tracking
@@ -72,7 +72,7 @@ class Trackers:
                 act(tracker)
             except Exception as error:  # whatever a library does must not end a run of days
                 del self.running[name]
-                self.note(f"tracking with {name} ends here ({_line(error)}); the run goes on")
+                self.note(f"tracking with {name} ends here ({first_line(error)}); the run goes on")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ def start(
         try:
             running[name] = STARTS[name](library, begin)
         except Exception as error:
-            note(f"tracking with {name} could not start ({_line(error)}); the run goes on")
+            note(f"tracking with {name} could not start ({first_line(error)}); the run goes on")
     return Trackers(running, note)
 
 
@@ -188,7 +188,3 @@ def _library(name: str) -> ModuleType:
         return import_module("torch.utils.tensorboard" if name == "tensorboard" else name)
     except ImportError as error:
         raise UsageError(f"tracking.to: {name} is not installed: pip install {name}") from error
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

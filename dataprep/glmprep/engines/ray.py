@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from glmprep.engines import Item, Made
 from glmprep.engines.local import ONE_THREAD, TRIES
-from glmprep.errors import InputError, UsageError
+from glmprep.errors import InputError, UsageError, first_line
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -106,7 +106,7 @@ class RayEngine:
             _require_reachable(self._address)
             ray.init(address=self._address, **self._options())
         except (OSError, RuntimeError, ValueError) as error:
-            raise InputError(f"Ray at {self._address}: {_line(error)}") from error
+            raise InputError(f"Ray at {self._address}: {first_line(error)}") from error
         self._joined = True
 
     def _options(self) -> dict[str, Any]:
@@ -167,10 +167,5 @@ def _result(ref: ObjectRef[Any]) -> Any:
         raise error.cause from None
     except RayError as error:
         raise InputError(
-            f"Ray gave up on a part of the work after {TRIES} tries: {_line(error)}"
+            f"Ray gave up on a part of the work after {TRIES} tries: {first_line(error)}"
         ) from error
-
-
-def _line(error: Exception) -> str:
-    """The beginning of what an error says."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
