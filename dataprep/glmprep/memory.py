@@ -1,60 +1,33 @@
 """The memory of a training step, by arithmetic on a model's shape. No torch.
 
-Counted are the tensors of a step as `glmtrain` does it: weights, gradients, the optimiser's state,
-what each operation of a layer keeps for its backward pass, one layer's working memory, and the loss
-in chunks. Not counted: the CUDA context, fragmentation, and buffers of collectives.
+Counted are the tensors of a step: weights, gradients, the optimiser's state, what each operation of
+a layer keeps for its backward pass, one layer's working memory, and the loss: in chunks at labelled
+positions, as `glmtrain` computes it, or of all logits at once, as models of transformers do. Where
+several devices keep slices (Rajbhandari et al. 2020), the sums are those of one. Not counted are
+the CUDA context, fragmentation and buffers of collectives. What else a model does is in
+`memory_inference`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Literal, TypeAlias
 
-from glmprep.shape import Shape
+from glmprep.memory_layer import LayerMemory, of_layer
+from glmprep.memory_learning import BF16, FP32, NF4, Method, Training, learned
+from glmprep.shape import Block, Shape
 
-Method: TypeAlias = Literal["lora", "qlora", "ptuning", "full"]
-
-BF16, FP32 = 2, 4
-NF4 = 0.516
-"""Bytes of a weight in four bits, with scales for each 64 that are quantised again."""
-STATE: Mapping[str, float] = {"adamw": 8, "adamw8bit": 2, "adafactor": 0, "muon": 4, "lion": 4}
-"""What an optimiser remembers of each weight that learns, in bytes."""
+Loss: TypeAlias = Literal["chunked", "naive"]
+Moment: TypeAlias = Literal["forward", "backward", "update"]
 ADAPTER = 16
 """Bytes of an adapter's parameter in fp32: weight, gradient, and the two moments of AdamW."""
 CHUNK = 512
 """Labelled positions whose logits exist at once, in fp32; their gradient takes their place."""
+NAIVE = 3
+"""Copies of all logits in fp32 in the naive loss's backward pass: log-softmax and two gradients."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
-    """What memory depends on besides the model.
-
-    `width` is the bytes of a number that is computed with, `learning` those of a weight that
-    learns (4, or `width` where the run is pure), `state` those that the optimiser keeps of it.
-    `noise` is the bytes that dropout remembers of each input of an adapter, 0 without dropout: CUDA
-    one bit in a byte, a CPU a number. `accumulating` is whether a step has several batches.
-    """
-
-    method: Method = "lora"
-    rank: int = 8
-    prefix: int = 64
-    width: int = BF16
-    learning: int = FP32
-    state: float = STATE["adamw"]
-    checkpointing: bool = True
-    noise: int = 0
-    accumulating: bool = False
-
-    @property
-    def cast(self) -> bool:
-        """Whether weights that learn are cast before they are computed with."""
-        return self.learning != self.width
-
-    @property
-    def stream(self) -> int:
-        """Bytes of a number between the layers: full training keeps what it adds up precise."""
-        return self.learning if self.method == "full" else self.width
+__all__ = ["BF16", "FP32", "NF4", "Batch", "Footprint", "Loss", "Method", "Training", "footprint"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,19 +53,28 @@ class Batch:
 class Footprint:
     """Bytes of a step by what they are for, and of its three moments that can need most.
 
-    `loss` is its logits and gradients, `gradients` those of weights. In `forward` all activations
-    are there and the loss is computed; in `backward` a layer is worked on; `update` is the
-    optimiser's.
+    `loss` is its logits and gradients, `gradients` those of weights, `working` what a layer works
+    with in its backward pass, with checkpointing its activations too. `host` lies in main memory.
+    In `forward` all activations are there and the loss is computed; in `backward` a layer is worked
+    on; `update` is the optimiser's.
     """
 
     weights: float
     state: float
     gradients: float
     activations: float
+    working: float
     loss: float
     forward: float
     backward: float
     update: float
+    host: float = 0.0
+
+    @property
+    def moment(self) -> Moment:
+        """When the most is there."""
+        moments: tuple[Moment, ...] = ("forward", "backward", "update")
+        return max(moments, key=lambda name: float(getattr(self, name)))
 
     @property
     def peak(self) -> int:
@@ -104,39 +86,37 @@ class Footprint:
         return {name: round(value) for name, value in asdict(self).items()} | {"peak": self.peak}
 
 
-def footprint(shape: Shape, training: Training, batch: Batch) -> Footprint:
+def footprint(shape: Shape, training: Training, batch: Batch, loss: Loss = "chunked") -> Footprint:
     """The memory of a step.
 
     With checkpointing a layer keeps its input alone and makes the rest again when its turn comes.
-    Going backward frees activations and makes gradients of weights, layer by layer alike, so it
-    needs most at one of its ends.
+    Going backward frees activations and makes gradients of weights, layer by layer.
     """
-    layer = learning_of_layer(shape, training) * training.learning
-    head = _learning_of_head(shape, training)
-    gradients = layer * shape.layers + head * training.learning * (1 if shape.tied else 2)
-    state = gradients / training.learning * training.state
-    weights, ends = _weights(shape, training), _ends(shape, training, batch)
-    copies = _copies(shape, training)
-    full = saved_by_layer(shape, training, batch)
-    own_input = training.stream * shape.hidden * batch.tokens
-    kept = own_input if training.checkpointing else full
-    again = full - own_input if training.checkpointing else 0.0
-    loss, left = _loss(shape, training, batch)
-    working = again + _working(shape, training, batch) + left
-    working += copies / shape.layers if training.checkpointing else copies
-    there = gradients if training.accumulating else 0.0
-    begins = shape.layers * kept + ends + working + there
-    closes = kept + working + max(there, (shape.layers - 1) * layer)
+    layers = [
+        of_layer(shape, block, training, batch.rows, batch.length, masked=batch.masked)
+        for block in shape.blocks
+        for _ in range(block.count)
+    ]
+    learns = learned(shape, training)
+    weights, ends = weight_bytes(shape, training), _ends(shape, training, batch)
+    kept = sum(layer.kept for layer in layers)
+    copies = sum(layer.copies for layer in layers)
+    there = learns.gradients if training.accumulating else 0.0
+    of_loss, left = (_chunked if loss == "chunked" else _naive)(shape, training, batch)
+    state = 0.0 if training.offload else learns.state
     steady = weights + state
+    backward = _backward(layers, training, ends, there)
     return Footprint(
         weights=weights,
         state=state,
-        gradients=gradients,
-        activations=shape.layers * kept + ends,
-        loss=loss,
-        forward=steady + shape.layers * kept + ends + loss + copies + there,
-        backward=steady + max(begins, closes),
-        update=steady + gradients,
+        gradients=learns.gradients,
+        activations=kept + ends,
+        working=max(layer.again + layer.working for layer in layers),
+        loss=of_loss,
+        forward=steady + kept + ends + of_loss + copies + there,
+        backward=steady + left + backward,
+        update=steady + learns.gradients + learns.scratch,
+        host=_host(shape, training, learns.state),
     )
 
 
@@ -149,62 +129,68 @@ def lora_bytes(shape: Shape, tokens: int, rank: int = 8, width: int = BF16) -> i
     return footprint(shape, training, Batch(rows=1, length=tokens, labelled=tokens)).peak
 
 
-def learning_of_layer(shape: Shape, training: Training) -> int:
-    """Weights of one layer that learn."""
-    if training.method == "full":
-        return shape.block_parameters // shape.layers
-    if training.method == "ptuning":
-        return 2 * training.prefix * shape.kv
-    return shape.adapter_parameters(training.rank) // shape.layers
+def weight_bytes(shape: Shape, training: Training) -> float:
+    """Bytes of a device's weights, those that were added to learn included.
 
-
-def saved_by_layer(shape: Shape, training: Training, batch: Batch) -> float:
-    """Bytes that the operations of one layer keep for the backward pass.
-
-    Norms compute in fp32 and keep their input, and what they made of it where their weight learns.
-    Attention keeps queries, keys, values and its output; keys and values are repeated for each
-    query, and the mask is made one of numbers, where there is a mask. A linear layer keeps its
-    input if it, or an adapter on it, learns: queries, keys and values the same one, but each its
-    own where it is cast or dropout changes it.
+    Below stage 3 a weight that is cast is kept whole as it is computed with, and as a slice of what
+    it learns in. In stage 3 two layers, embeddings and output layer are put together for a moment.
     """
-    hidden, query, kv, inner = shape.hidden, shape.queries, shape.kv, shape.feed_forward
-    full, prefixed = training.method == "full", training.method == "ptuning"
-    masked = batch.masked or prefixed
-    norms = shape.norms * hidden * FP32 * (2 if full else 1)
-    attention = 2 * query + 2 * (query if masked else kv) + shape.rotary
-    if masked:
-        attention += batch.length + (training.prefix if prefixed else 0)
-    linear, noise = 3 * inner, 0
-    if not prefixed:
-        copies = 4 if training.cast or training.noise else 2
-        linear += copies * hidden + query + inner
-    if training.method in ("lora", "qlora"):
-        linear += 6 * training.rank
-        noise = training.noise * (4 * hidden + query + inner)
-    return batch.tokens * (norms + training.width * (attention + linear) + noise)
+    learning = float(training.learning * learned(shape, training).parameters)
+    frozen = 0.0 if training.method == "full" else _frozen(shape, training)
+    if training.stage < 1 or training.gpus == 1:
+        return frozen + learning
+    if training.stage < 3:
+        if not training.cast:
+            return frozen + learning
+        whole = learning / training.learning * training.width
+        return frozen + whole + (0.0 if training.offload else learning * training.share(1))
+    layer = 2 * max(block.parameters for block in shape.blocks)
+    ends = (1 if shape.tied else 2) * shape.head_parameters
+    together = training.width * (layer + ends)
+    return float(together + (0.0 if training.offload else (frozen + learning) * training.share(3)))
 
 
-def _weights(shape: Shape, training: Training) -> float:
-    """Bytes of all weights as they are kept."""
-    if training.method == "full":
-        return float(training.learning * shape.parameters)
-    embeddings = shape.parameters - shape.block_parameters
-    added = training.learning * shape.layers * learning_of_layer(shape, training)
-    each = NF4 if training.method == "qlora" else training.width
-    return each * shape.block_parameters + training.width * embeddings + added
+def _frozen(shape: Shape, training: Training) -> float:
+    """Bytes of a base that does not learn, whole."""
+    if training.method != "qlora":
+        return float(training.width * shape.parameters)
+    quantised = sum(block.count * quantised_parameters(block) for block in shape.blocks)
+    return NF4 * quantised + training.width * (shape.parameters - quantised)
 
 
-def _copies(shape: Shape, training: Training) -> float:
-    """Bytes of the copies that autocast makes of the layers' weights that learn.
+def _host(shape: Shape, training: Training, state: float) -> float:
+    """Bytes of a process's slices in main memory."""
+    if not training.offload:
+        return 0.0
+    learning = training.learning * learned(shape, training).parameters * training.share(1)
+    frozen = 0.0
+    if training.stage >= 3 and training.method != "full":
+        frozen = _frozen(shape, training) * training.share(3)
+    return state + learning + frozen
 
-    They are there until the forward pass ends, and longer where operations kept them.
+
+def quantised_parameters(block: Block) -> int:
+    """Weights of a layer that QLoRA holds in four bits.
+
+    In a mixture that is all but its router and the layers beside the experts, whose adapters change
+    the weight itself.
     """
-    cast = training.cast and training.method != "ptuning"
-    return float(cast * training.width * shape.layers * learning_of_layer(shape, training))
+    kept = 0 if block.fused else block.dense_parameters
+    return block.parameters - block.router_parameters - kept
 
 
-def _learning_of_head(shape: Shape, training: Training) -> int:
-    return shape.head_parameters if training.method == "full" else 0
+def _backward(layers: list[LayerMemory], training: Training, ends: float, there: float) -> float:
+    """The most bytes of activations, work and gradients while a layer's turn has come."""
+    below = list(accumulate(layer.kept for layer in layers))
+    copies = list(accumulate(layer.copies for layer in layers))
+    total = sum(layer.gradients for layer in layers)
+    above = [total - upto for upto in accumulate(layer.gradients for layer in layers)]
+    most = 0.0
+    for place, layer in enumerate(layers):
+        now = below[place] + layer.again + layer.working + max(there, above[place])
+        now += layer.copies if training.checkpointing else copies[place]
+        most = max(most, now + (ends if place == len(layers) - 1 else 0.0))
+    return most
 
 
 def _ends(shape: Shape, training: Training, batch: Batch) -> float:
@@ -213,21 +199,28 @@ def _ends(shape: Shape, training: Training, batch: Batch) -> float:
     return float(batch.tokens * (norm + training.stream * shape.hidden))
 
 
-def _working(shape: Shape, training: Training, batch: Batch) -> float:
-    """Bytes of the gradients within a layer: of the stream, and of what is being multiplied."""
-    inner = (2 if training.method == "ptuning" else 1) * shape.feed_forward
-    unpacked = shape.largest * training.width if training.method == "qlora" else 0
-    gradients = training.stream * 2 * shape.hidden + training.width * inner
-    return float(batch.tokens * gradients + unpacked)
-
-
-def _loss(shape: Shape, training: Training, batch: Batch) -> tuple[float, float]:
+def _chunked(shape: Shape, training: Training, batch: Batch) -> tuple[float, float]:
     """Bytes while the loss is computed, and of its gradients, which are left of it."""
     chunk, narrow = min(CHUNK, batch.labelled), training.width != FP32
     logits = chunk * shape.vocabulary * (FP32 + (training.width if narrow else 0))
     of_rows = batch.labelled * shape.hidden * FP32
     rows = batch.labelled * shape.hidden * (training.stream + (training.width if narrow else 0))
     piece = chunk * shape.hidden * training.width
-    of_head = _learning_of_head(shape, training) * FP32
-    cast = _learning_of_head(shape, training) * training.width if training.cast else 0
-    return float(logits + of_rows + rows + piece + of_head + cast), float(of_rows + of_head)
+    head = shape.head_parameters if training.method == "full" else 0
+    of_head, cast = head * FP32, head * training.width if training.cast else 0
+    kept = head * training.learning * training.share(2)
+    return float(logits + of_rows + rows + piece + of_head + cast), float(of_rows + kept)
+
+
+def _naive(shape: Shape, training: Training, batch: Batch) -> tuple[float, float]:
+    """The same, of all logits at once: the softmax's backward pass, or the output layer's."""
+    narrow = training.width != FP32
+    logits = batch.tokens * shape.vocabulary
+    head = shape.head_parameters if training.method == "full" else 0
+    cast = head * training.width if training.cast else 0
+    softmax = NAIVE * FP32 * logits
+    output = logits * (FP32 + (training.width if narrow else 0)) + head * training.width
+    rows = batch.tokens * shape.hidden * training.stream
+    return float(max(softmax, output) + cast), float(
+        rows + head * training.learning * training.share(2)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 TRAINING = 4
@@ -9,12 +10,94 @@ TRAINING = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """A mixture: `count` experts of width `inner` in a layer; a token goes through `chosen`.
+
+    `shared` is the width of the feed-forward layer beside them that all tokens go through. The
+    first `dense` layers have none.
+    """
+
+    count: int
+    chosen: int
+    inner: int
+    shared: int
+    dense: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Decoder layers of one kind: `count` of them. Widths as in `Shape`.
+
+    `feed_forward` is what all tokens go through. `fused` is whether its gate is one matrix with
+    what it gates.
+    """
+
+    count: int
+    hidden: int
+    queries: int
+    kv: int
+    feed_forward: int
+    fused: bool
+    experts: Experts | None
+
+    @property
+    def attention(self) -> tuple[tuple[int, int], ...]:
+        """Inputs and outputs of the projections to queries, keys, values, and back."""
+        hidden, queries, kv = self.hidden, self.queries, self.kv
+        return ((hidden, queries), (hidden, kv), (hidden, kv), (queries, hidden))
+
+    @property
+    def dense(self) -> tuple[tuple[int, int], ...]:
+        """Inputs and outputs of the linear layers that feed forward all tokens."""
+        hidden, inner = self.hidden, self.feed_forward
+        up = ((hidden, 2 * inner),) if self.fused else ((hidden, inner), (hidden, inner))
+        return (*up, (inner, hidden))
+
+    @property
+    def mixed(self) -> tuple[tuple[int, int], ...]:
+        """Inputs and outputs of one expert; empty where there are none."""
+        if self.experts is None:
+            return ()
+        return ((self.hidden, 2 * self.experts.inner), (self.experts.inner, self.hidden))
+
+    @property
+    def dense_parameters(self) -> int:
+        """Parameters of what feeds forward all tokens, in one layer."""
+        return sum(i * o for i, o in self.dense)
+
+    @property
+    def expert_parameters(self) -> int:
+        """Parameters of all experts of one layer, its router not counted."""
+        count = 0 if self.experts is None else self.experts.count
+        return count * sum(i * o for i, o in self.mixed)
+
+    @property
+    def router_parameters(self) -> int:
+        """Parameters of what chooses the experts of one layer."""
+        return 0 if self.experts is None else self.experts.count * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of one layer, without those of norms and biases."""
+        linear = sum(i * o for i, o in (*self.attention, *self.dense))
+        return linear + self.expert_parameters + self.router_parameters
+
+    @property
+    def largest(self) -> int:
+        """Parameters of the largest matrix of one layer; those of its experts are one."""
+        count = 0 if self.experts is None else self.experts.count
+        matrices = [i * o for i, o in (*self.attention, *self.dense)]
+        return max(*matrices, *(count * i * o for i, o in self.mixed))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A decoder with grouped-query attention and a gated feed-forward layer.
+    """A decoder with grouped-query attention and a gated feed-forward layer, or experts.
 
     `kv` is the width of all keys, `query` that of all queries (`hidden` where it is None), `norms`
     the norms of a block (4 in Glm4), `rotary` the numbers of a token's rotations, cosines and
-    sines. `tied` is whether one matrix is both embedding and output layer.
+    sines. `tied` is whether one matrix is both embedding and output layer, `head_norms` whether
+    queries and keys have norms of their own.
     """
 
     name: str
@@ -27,6 +110,8 @@ class Shape:
     norms: int = 2
     rotary: int = 128
     tied: bool = False
+    head_norms: bool = False
+    experts: Experts | None = None
 
     @property
     def queries(self) -> int:
@@ -34,24 +119,19 @@ class Shape:
         return self.hidden if self.query is None else self.query
 
     @property
-    def _linears(self) -> tuple[tuple[int, int], ...]:
-        """Inputs and outputs of the linear layers of one block; queries, keys, values as one."""
-        return (
-            (self.hidden, self.queries + 2 * self.kv),
-            (self.queries, self.hidden),
-            (self.hidden, 2 * self.feed_forward),
-            (self.feed_forward, self.hidden),
-        )
-
-    @property
-    def largest(self) -> int:
-        """Parameters of the largest linear layer of a block."""
-        return max(i * o for i, o in self._linears)
+    def blocks(self) -> Sequence[Block]:
+        """The kinds of layers, in their order: of a mixture the dense ones first."""
+        if self.experts is None:
+            return (self._block(self.layers, self.feed_forward, None),)
+        dense = min(self.experts.dense, self.layers)
+        first = self._block(dense, self.feed_forward, None)
+        rest = self._block(self.layers - dense, self.experts.shared, self.experts)
+        return tuple(block for block in (first, rest) if block.count)
 
     @property
     def block_parameters(self) -> int:
-        """Parameters of all blocks, without embeddings."""
-        return self.layers * sum(i * o for i, o in self._linears)
+        """Parameters of all blocks, without embeddings, norms and biases."""
+        return sum(block.count * block.parameters for block in self.blocks)
 
     @property
     def parameters(self) -> int:
@@ -64,9 +144,29 @@ class Shape:
         return self.vocabulary * self.hidden
 
     def adapter_parameters(self, rank: int) -> int:
-        """Parameters of LoRA on every linear layer, of queries, keys and values one each."""
-        apart = 2 * self.hidden  # keys and values have an input of their own
-        return self.layers * rank * (apart + sum(i + o for i, o in self._linears))
+        """Parameters of LoRA on every linear layer, of queries, keys and values one each.
+
+        Of a mixture each expert has its own.
+        """
+        return rank * sum(
+            block.count
+            * (
+                sum(i + o for i, o in (*block.attention, *block.dense))
+                + (block.experts.count if block.experts else 0) * sum(i + o for i, o in block.mixed)
+            )
+            for block in self.blocks
+        )
+
+    def _block(self, count: int, feed_forward: int, experts: Experts | None) -> Block:
+        return Block(
+            count=count,
+            hidden=self.hidden,
+            queries=self.queries,
+            kv=self.kv,
+            feed_forward=feed_forward,
+            fused=self.experts is None,
+            experts=experts,
+        )
 
 
 GLM4_9B = Shape(

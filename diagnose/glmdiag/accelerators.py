@@ -1,15 +1,19 @@
 """Accelerators as NVIDIA's management library and torch show them.
 
-The library sees all NVIDIA devices and who uses them, also without torch and whatever
-CUDA_VISIBLE_DEVICES says; torch sees accelerators of every make, but not their users.
+The library sees all NVIDIA devices, how they are doing and who uses them, also without torch and
+whatever CUDA_VISIBLE_DEVICES says; torch sees accelerators of every make, but none of that.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import Any, Literal, TypeAlias
+
+Make: TypeAlias = Literal["nvidia", "amd", "ascend", "apple", "other"]
+Slowing: TypeAlias = Literal["heat", "power", "hardware"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +27,40 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """How a device is doing; None for what it or its driver does not tell.
+
+    Clocks of the multiprocessors in MHz; what slows them down now; temperature in degrees Celsius;
+    power in watts: drawn, allowed, and allowed as delivered; memory errors since the driver was
+    loaded that could not be corrected; generation and lanes of the PCIe link, now and at most;
+    NVLinks that are up. A link's generation falls while the device is idle, its lanes do not.
+    """
+
+    clock: int | None = None
+    clock_max: int | None = None
+    slowed_by: Sequence[Slowing] | None = None
+    temperature: int | None = None
+    power: float | None = None
+    power_limit: float | None = None
+    power_default: float | None = None
+    ecc_errors: int | None = None
+    pcie: int | None = None
+    pcie_max: int | None = None
+    lanes: int | None = None
+    lanes_max: int | None = None
+    nvlinks: int | None = None
+
+
+UNTOLD = Condition()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """An accelerator; memory in bytes, None where it is not told. `processes` are others' only."""
+    """An accelerator; memory in bytes, None where it is not told. `processes` are others' only.
+
+    `capability` is NVIDIA's compute capability, or the name of the architecture of another make.
+    `problem` is what the driver says of a device that does not answer.
+    """
 
     kind: str
     index: int
@@ -33,95 +69,80 @@ class Device:
     memory_free: int | None
     capability: str | None = None
     processes: Sequence[Process] = ()
+    make: Make = "nvidia"
+    condition: Condition = UNTOLD
+    problem: str | None = None
 
     @property
     def place(self) -> str:
         """The device as torch names it."""
         return f"{self.kind}:{self.index}"
 
-
-def nvidia() -> tuple[str | None, Sequence[Device]]:
-    """The driver's version and all NVIDIA devices; (None, ()) without driver or library."""
-    try:
-        import pynvml
-    except ImportError:
-        return None, ()
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None, ()
-    try:
-        driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        count = pynvml.nvmlDeviceGetCount()
-        return driver, [_nvidia_device(pynvml, index) for index in range(count)]
-    finally:
-        pynvml.nvmlShutdown()
+    @property
+    def compute(self) -> tuple[int, int] | None:
+        """NVIDIA's compute capability as a pair of numbers, None for another make."""
+        major, dot, minor = (self.capability or "").partition(".")
+        known = self.make == "nvidia" and dot and major.isdecimal() and minor.isdecimal()
+        return (int(major), int(minor)) if known else None
 
 
 def of_torch() -> Sequence[Device]:
     """The accelerators that torch can compute on; empty on a machine without."""
     import torch
 
+    _load_ascend()
     found = torch.accelerator.current_accelerator(check_available=True)
     if found is None:
         return ()
     return [_torch_device(found.type, i) for i in range(torch.accelerator.device_count())]
 
 
-def _nvidia_device(pynvml: Any, index: int) -> Device:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = _told(pynvml, pynvml.nvmlDeviceGetMemoryInfo, handle)
-    capability = _told(pynvml, pynvml.nvmlDeviceGetCudaComputeCapability, handle)
-    running = _told(pynvml, pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()
-    return Device(
-        kind="cuda",
-        index=index,
-        name=_text(pynvml.nvmlDeviceGetName(handle)),
-        memory_total=memory.total if memory else None,
-        memory_free=memory.free if memory else None,
-        capability=".".join(map(str, capability)) if capability else None,
-        processes=[_process(p.pid, p.usedGpuMemory) for p in running if p.pid != os.getpid()],
-    )
-
-
-def _told(pynvml: Any, ask: Any, handle: Any) -> Any:
-    """An answer of the library, None where this device does not support the question."""
-    try:
-        return ask(handle)
-    except pynvml.NVMLError:
-        return None
-
-
-def _process(pid: int, memory: int | None) -> Process:
-    """Who a process is; another user's, or one outside this container, may not be told."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return Process(pid=pid, user=process.username(), name=process.name(), memory=memory)
-    except psutil.Error:
-        return Process(pid=pid, user=None, name=None, memory=memory)
+def _load_ascend() -> None:
+    """Torch knows Ascend's devices once the package torch_npu is imported."""
+    with suppress(ImportError, OSError, RuntimeError):
+        import_module("torch_npu")
 
 
 def _torch_device(kind: str, index: int) -> Device:
     import torch
 
     module = getattr(torch, kind)
-    describe = getattr(module, "get_device_properties", None)
-    measure = getattr(module, "mem_get_info", None)
-    properties = describe(index) if describe else None
-    free, total = measure(index) if measure else (None, None)
-    major, minor = (getattr(properties, name, None) for name in ("major", "minor"))
+    properties = _asked(module, "get_device_properties", index)
+    free, total = _asked(module, "mem_get_info", index) or (None, None)
     return Device(
         kind=kind,
         index=index,
         name=getattr(properties, "name", None) or kind,
-        memory_total=total or getattr(properties, "total_memory", None),
+        memory_total=total
+        or getattr(properties, "total_memory", None)
+        or _asked(module, "recommended_max_memory"),
         memory_free=free,
-        capability=None if major is None else f"{major}.{minor}",
+        capability=_capability(properties),
+        make=_make(kind),
     )
 
 
-def _text(value: str | bytes) -> str:
-    """Older versions of the library answer in bytes."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def _asked(module: Any, name: str, *arguments: Any) -> Any:
+    """An answer of torch's module for a kind of device, None where it has none."""
+    ask = getattr(module, name, None)
+    try:
+        return ask(*arguments) if ask else None
+    except (RuntimeError, AssertionError, NotImplementedError):
+        return None
+
+
+def _capability(properties: Any) -> str | None:
+    architecture = getattr(properties, "gcnArchName", None)  # AMD's, such as gfx942:sramecc+
+    if architecture:
+        return str(architecture).partition(":")[0]
+    major, minor = (getattr(properties, name, None) for name in ("major", "minor"))
+    return None if major is None else f"{major}.{minor}"
+
+
+def _make(kind: str) -> Make:
+    import torch
+
+    if kind == "cuda":
+        return "amd" if torch.version.hip else "nvidia"
+    makes: dict[str, Make] = {"npu": "ascend", "mps": "apple"}
+    return makes.get(kind, "other")

@@ -11,12 +11,19 @@ from glmdiag import __version__
 COMMANDS = Commands(
     "glmdiag.commands",
     {
+        "checkpoint": "Examine what a run left: NaN, an untouched adapter, a wrong base.",
+        "config": "Check a trainer's configuration: formats, lengths, rate, DeepSpeed.",
+        "env": "Check versions: known bad pairs, CUDA and driver, a model folder's own code.",
         "explain": "Say what a rule means, why it matters and how to mend it.",
         "hw": "Examine this machine: devices, memory, bf16, versions, and the number format to "
         "train in.",
-        "labels": "Examine what is trained in a shard folder: rows without labels, cut answers, "
-        "stop tokens.",
-        "log": "Examine a training log: loss that is NaN, zero, flat, spiking or rising.",
+        "labels": "Examine what is trained: rows without labels, cut answers, shifts, stop tokens.",
+        "learned": "Say whether a run learned, little, nothing, or harm, from all that it left.",
+        "log": "Examine a training log: NaN, collapse, spikes, divergence, overfitting, a bad end.",
+        "memory": "Predict the memory of a run, by bucket, and the smallest change that fits.",
+        "replay": "Do one step of a run again: which record and which module make it non-finite.",
+        "report": "Say why a run failed: all examinations joined into ranked causes.",
+        "preflight": "Try a run before its first step: formats, padding, packing, memory.",
     },
 )
 

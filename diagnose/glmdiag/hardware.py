@@ -1,57 +1,92 @@
-"""What the machine has: processor, accelerators, their memory and users, versions of software.
+"""What a machine has: processor, accelerators, their memory and users, versions of software.
 
 Nothing here is required: without torch or NVIDIA's management library the rest is still told, and
-`Machine.unseen` names what could not be looked at.
+`Machine.unseen` names what could not be looked at. A machine need not be this one: it can be read
+from what `glmdiag hw --json` wrote elsewhere, or be no more than a card's name.
 """
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from glmtrain.probe import CPU_FLAGS, Recommendation, cpu_flags, recommend
+from glmprep.errors import UsageError
+from glmprep.tokenizer import read_json
+from glmtrain.probe import DType, Recommendation, recommend
 
-from glmdiag import accelerators
-from glmdiag.accelerators import Device
+from glmdiag import accelerators, attention, cards, nvml, processor, records
+from glmdiag.accelerators import UNTOLD, Device
+from glmdiag.attention import Attention
+from glmdiag.cards import UNKNOWN, Card, Formats
+from glmdiag.processor import Cpu
 
-Unseen: TypeAlias = Literal["torch", "nvml", "processes", "memory"]
-SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}  # as --dtype takes them
+Unseen: TypeAlias = Literal["torch", "nvml", "processes", "memory", "condition", "lost"]
+SHORT: Mapping[DType, str] = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+"""Number formats as --dtype takes them."""
 DRIVER = Path("/proc/driver/nvidia/version")
-PACKAGES = ("torch", "transformers", "peft", "tokenizers", "glm-finetune-suite")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cpu:
-    """The processor and the main memory (bytes); `flags` are the ones that mean bf16 units."""
-
-    name: str
-    cores: int
-    threads: int
-    memory_total: int
-    memory_free: int
-    flags: Sequence[str]
+PACKAGES = ("torch", "transformers", "peft", "tokenizers", "flash-attn", "glm-finetune-suite")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Everything that was seen, and what was not."""
+    """Everything that was seen, and what was not.
 
-    cpu: Cpu
+    `cpu` is None for a `simulated` card, which is its name. `driver_cuda` is the newest CUDA that
+    the driver runs, `architectures` those that torch has kernels for, `tf32` whether torch may
+    multiply fp32 in it.
+    """
+
+    cpu: Cpu | None
     devices: Sequence[Device]
     driver: str | None
     versions: Mapping[str, str | None]
     recommendation: Recommendation | None
     unseen: Sequence[Unseen]
+    driver_cuda: str | None = None
+    architectures: Sequence[str] = ()
+    tf32: bool | None = None
+    formats: Formats = UNKNOWN
+    attention: Attention | None = None
+    simulated: str | None = None
 
     @property
     def has_nvidia_driver(self) -> bool:
         """Whether NVIDIA's driver is loaded, seen by its library or by the kernel."""
         return self.driver is not None
+
+    @property
+    def memory_total(self) -> int | None:
+        """Bytes of the smallest accelerator, else of the main memory."""
+        if self.devices:
+            return min((d.memory_total for d in self.devices if d.memory_total), default=None)
+        return self.cpu.memory_total if self.cpu else None
+
+    @property
+    def bf16_native(self) -> bool | None:
+        """Whether bf16 is computed in units of its own, None where that is not known."""
+        found = self.recommendation
+        return self.formats.bf16 if found is None else found.bf16.native
+
+    @property
+    def fp16_ok(self) -> bool | None:
+        """Whether fp16 can be trained in; on a processor it never is."""
+        found = self.recommendation
+        if found is None:
+            return self.formats.fp16
+        return found.device != "cpu" and found.fp16.state == "usable"
+
+    @property
+    def dtype(self) -> DType | None:
+        """The number format to train in, None where nothing is known."""
+        if self.recommendation is not None:
+            return self.recommendation.dtype
+        if self.simulated is None:
+            return None
+        return "bfloat16" if self.formats.bf16 else "float16" if self.formats.fp16 else "float32"
 
     def as_json(self) -> dict[str, Any]:
         """The machine as plain JSON values."""
@@ -61,34 +96,94 @@ class Machine:
             for name in ("bf16", "fp16", "fp32"):
                 state = getattr(self.recommendation, name).state
                 found["recommendation"][name]["state"] = state
+        found |= {"dtype": self.dtype, "bf16_native": self.bf16_native, "fp16_ok": self.fp16_ok}
         return found
 
 
-def examine() -> Machine:
+def from_json(value: object, where: str = "machine") -> Machine:
+    """A machine from what `as_json` gave; raises InputError for anything else."""
+    return records.build(Machine, value, where)
+
+
+def choose(simulate: str | None, file: Path | None, head: int = attention.GLM_HEAD) -> Machine:
+    """The machine that a command is asked to judge: a card, one that was written down, or this.
+
+    Raises UsageError for a card that is not known and for both at once, InputError for a file that
+    is not what `glmdiag hw --json` writes.
+    """
+    if simulate is not None and file is not None:
+        raise UsageError("--simulate and --machine: give one of them")
+    if simulate is not None:
+        return simulated(simulate, head)
+    return examine(head) if file is None else from_json(read_json(file), str(file))
+
+
+def simulated(card: str, head: int = attention.GLM_HEAD) -> Machine:
+    """A machine that has one such card and nothing else; raises UsageError for an unknown one."""
+    found: Card = cards.find(card)
+    machine = Machine(
+        cpu=None,
+        devices=[found.device],
+        driver=None,
+        versions=_versions(None),
+        recommendation=None,
+        unseen=[],
+        formats=found.formats,
+        simulated=found.name,
+    )
+    dtype = machine.dtype or "float32"
+    return replace(machine, attention=attention.expected(found.device, dtype, head))
+
+
+def examine(head: int = attention.GLM_HEAD) -> Machine:
     """Look at this machine; about a second of it is the computation in each number format."""
-    unseen: list[Unseen] = []
-    driver, devices = accelerators.nvidia()
+    seen = nvml.look()
+    driver, devices = seen.driver, seen.devices
     if driver is None and DRIVER.exists():
         driver = "unknown"
-        unseen.append("nvml")
-    recommendation = None
-    if _has_torch():
-        devices = devices or accelerators.of_torch()
-        recommendation = recommend()
-    else:
-        unseen.append("torch")
-    if any(device.memory_free is None for device in devices):
-        unseen.append("memory")
-    if devices and driver in (None, "unknown"):
-        unseen.append("processes")
-    return Machine(
-        cpu=_cpu(),
-        devices=devices,
+    with_torch = _has_torch()
+    machine = Machine(
+        cpu=processor.look(),
+        devices=devices or (accelerators.of_torch() if with_torch else ()),
         driver=driver,
-        versions=_versions(),
-        recommendation=recommendation,
-        unseen=unseen,
+        driver_cuda=seen.cuda,
+        versions=_versions(_cuda_of_torch() if with_torch else None),
+        recommendation=recommend() if with_torch else None,
+        unseen=() if with_torch else ("torch",),
     )
+    if machine.recommendation is not None:
+        machine = _with_torch(machine, machine.recommendation, head)
+    return replace(machine, unseen=[*_unseen(machine, nvml_seen=seen.driver is not None)])
+
+
+def _with_torch(machine: Machine, found: Recommendation, head: int) -> Machine:
+    """What torch tells of the device that it computes on."""
+    import torch
+
+    on_cpu = found.device == "cpu"
+    card = None if on_cpu or not machine.devices else machine.devices[0]
+    return replace(
+        machine,
+        architectures=torch.cuda.get_arch_list(),
+        tf32=torch.get_float32_matmul_precision() != "highest",
+        formats=Formats(bf16=found.bf16.native, fp16=found.fp16.native, tf32=False, fp8=False)
+        if card is None
+        else replace(cards.formats_of(card), bf16=found.bf16.native, fp16=found.fp16.native),
+        attention=attention.tried(found.device, card, found.dtype, head),
+    )
+
+
+def _unseen(machine: Machine, *, nvml_seen: bool) -> Sequence[Unseen]:
+    devices = [device for device in machine.devices if device.problem is None]
+    missing: dict[Unseen, bool] = {
+        "nvml": machine.driver == "unknown" and not nvml_seen,
+        "torch": "torch" in machine.unseen,
+        "memory": any(device.memory_free is None for device in devices),
+        "processes": bool(devices) and not nvml_seen,
+        "condition": any(device.condition == UNTOLD for device in devices),
+        "lost": len(devices) < len(machine.devices),
+    }
+    return [name for name, is_missing in missing.items() if is_missing]
 
 
 def _has_torch() -> bool:
@@ -100,46 +195,14 @@ def _has_torch() -> bool:
     return True
 
 
-def _cpu() -> Cpu:
-    import psutil
-
-    memory = psutil.virtual_memory()
-    return Cpu(
-        name=_cpu_name(),
-        cores=psutil.cpu_count(logical=False) or 1,
-        threads=_usable_threads(),
-        memory_total=memory.total,
-        memory_free=memory.available,
-        flags=sorted(cpu_flags().intersection(CPU_FLAGS)),
-    )
-
-
-def _usable_threads() -> int:
-    """Hardware threads that this process may use; a container may have fewer than the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _cpu_name() -> str:
-    """The model's name as Linux gives it, else the architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
-
-
-def _versions() -> dict[str, str | None]:
+def _versions(cuda: str | None) -> dict[str, str | None]:
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = None
-    found["cuda"] = _cuda_of_torch() if _has_torch() else None
-    return found
+    return found | {"cuda": cuda}
 
 
 def _cuda_of_torch() -> str | None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from glmprep.findings import Example, Finding, Severity, rule
 
 from glmdiag.accelerators import Device, Process
+from glmdiag.build_rules import BUILD_RULES
+from glmdiag.device_rules import DEVICE_RULES
 from glmdiag.hardware import SHORT, Machine
 
 GIB = 1 << 30
@@ -23,8 +25,9 @@ def no_accelerator(machine: Machine) -> Iterator[Finding]:
     Why: a CPU is enough to try the road with a tiny model; a 9B model would take weeks.
     Fix: prepare the data here, and train on a machine with a GPU; the shards can be copied.
     """
-    if not machine.devices:
-        yield no_accelerator.finding("cpu", name=machine.cpu.name, threads=machine.cpu.threads)
+    cpu = machine.cpu
+    if not machine.devices and cpu is not None:
+        yield no_accelerator.finding("cpu", name=cpu.name, threads=cpu.threads)
 
 
 @rule("HW002", Severity.WARNING)
@@ -79,7 +82,7 @@ def little_memory(machine: Machine) -> Iterator[Finding]:
     --gradient-checkpointing.
     """
     cpu = machine.cpu
-    if cpu.memory_free < FREE_MEMORY:
+    if cpu is not None and cpu.memory_free < FREE_MEMORY:
         free, total = cpu.memory_free / GIB, cpu.memory_total / GIB
         yield little_memory.finding("cpu", place="main memory", free=free, total=total)
     for device in machine.devices:
@@ -166,6 +169,8 @@ HARDWARE_RULES = (
     torch_missing,
     torch_without_cuda,
     bf16_slow,
+    *DEVICE_RULES,
+    *BUILD_RULES,
 )
 
 

@@ -1,4 +1,7 @@
-"""Rules on the labels of a shard folder: each takes `Labels` and yields its findings."""
+"""Rules on what is trained: each takes `Labels` and yields its findings.
+
+Those on how foreign sets are made are in `glmdiag.dataset_rules`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,12 @@ from collections.abc import Iterator
 import numpy as np
 from glmprep.findings import Finding, Severity, rule
 
+from glmdiag.content_rules import CONTENT_RULES
+from glmdiag.cut_rules import REAL_SHARE, single_rows
+from glmdiag.dataset_rules import DATASET_RULES
 from glmdiag.labels import Labels
+from glmdiag.labels.apart import Int64
+from glmdiag.labels.cuts import cuts
 
 FEW_TARGETS = 0.05  # summaries of meetings stay above it; below, reading costs all the computation
 MUCH_PADDING = 0.2  # eight buckets bring usual chat data below a tenth
@@ -26,9 +34,14 @@ def rows_without_labels(labels: Labels) -> Iterator[Finding]:
     """
     bare = np.flatnonzero(labels.rows.supervised == 0)
     if len(bare):
-        places = labels.rows.offsets[bare]
+        places, rows = labels.rows.offsets[bare], len(labels.rows)
         yield rows_without_labels.finding(
-            WHERE, examples=labels.examples(places), count=len(bare), rows=len(labels.rows)
+            WHERE,
+            examples=labels.examples(places),
+            severity=single_rows(labels, len(bare)),
+            count=len(bare),
+            rows=rows,
+            share=len(bare) / rows,
         )
 
 
@@ -43,12 +56,18 @@ def answers_cut(labels: Labels) -> Iterator[Finding]:
     again with glmprep bucket.
     """
     broken = labels.open_ends[~labels.followed_by_stop(labels.open_ends)]
-    if len(broken) > labels.allowed_open_ends:
+    if len(broken) <= labels.allowed_open_ends:
+        return
+    broken = np.setdiff1d(broken, cuts(labels).open)
+    if not labels.from_shards:
+        broken = np.setdiff1d(broken, labels.segment_ends)
+    if len(broken):
         yield answers_cut.finding(
             WHERE,
             examples=labels.examples(broken),
             count=len(broken),
             runs=len(labels.run_ends),
+            share=len(broken) / len(labels.run_ends),
             allowed=labels.allowed_open_ends,
         )
 
@@ -68,6 +87,7 @@ def stops_untrained(labels: Labels) -> Iterator[Finding]:
             examples=labels.examples(labels.untrained_stops),
             count=len(labels.untrained_stops),
             runs=len(labels.run_ends),
+            share=len(labels.untrained_stops) / len(labels.run_ends),
         )
 
 
@@ -82,7 +102,7 @@ def observation_untrained(labels: Labels) -> Iterator[Finding]:
     tool_calls, then run glmprep bucket again.
     """
     places = labels.headers[labels.rows.input_ids[labels.headers] == labels.roles.observation]
-    if len(places) and not labels.trained[places].any():
+    if len(places) and not (labels.said[labels.trained] == labels.roles.observation).any():
         yield observation_untrained.finding(
             WHERE, examples=labels.examples(places), count=len(places)
         )
@@ -110,6 +130,7 @@ def first_token_untrained(labels: Labels) -> Iterator[Finding]:
             examples=labels.examples(late),
             count=len(late),
             runs=len(starts),
+            share=len(late) / len(starts),
             allowed=labels.allowed_open_ends,
         )
 
@@ -118,21 +139,35 @@ def first_token_untrained(labels: Labels) -> Iterator[Finding]:
 def prompt_trained(labels: Labels) -> Iterator[Finding]:
     """Something else than answers is trained.
 
-    Evidence: {count} training targets belong to a prompt: the words of a user, a system message or
-    a tool, or a role token that no answer ends with.
+    Evidence: {count} training {count:|target|targets} in {rows} {rows:|row|rows} ({share:.1%} of
+    all) {count:|belongs|belong} to a prompt: the words of a user, a system message or a tool, or a
+    role token that no answer ends with.
     Why: the model learns to speak in place of its users and tools.
     Fix: write the shards again with glmprep bucket, which trains the assistant's turns and the
     tokens that end them.
     """
     blocks, roles = labels.blocks, labels.block_roles
-    foreign = (roles != labels.roles.assistant) & (labels.trained_text > 0)
+    behind_cuts = _stops_behind_cut_prompts(labels)
+    inside = np.searchsorted(blocks, np.setdiff1d(behind_cuts, blocks), "right") - 1
+    text = labels.trained_text - np.bincount(inside, minlength=len(blocks))
+    foreign = (roles != labels.roles.assistant) & (text > 0)
     headers = blocks[labels.trained[blocks]]
     starts_run = np.isin(headers, labels.run_starts)
     unasked = headers[starts_run | (labels.rows.input_ids[headers] == labels.roles.system)]
-    count = int(labels.trained_text[foreign].sum()) + len(unasked)
+    unasked = np.setdiff1d(unasked, behind_cuts)
+    count = int(text[foreign].sum()) + len(unasked)
     if count:
         places = np.union1d(blocks[foreign], unasked)
-        yield prompt_trained.finding(WHERE, examples=labels.examples(places), count=count)
+        rows = len(np.unique(np.searchsorted(labels.rows.offsets, places, "right")))
+        share = count / max(1, labels.total.supervised)
+        yield prompt_trained.finding(
+            WHERE,
+            examples=labels.examples(places),
+            severity=Severity.WARNING if share < REAL_SHARE else single_rows(labels, rows),
+            count=count,
+            rows=rows,
+            share=share,
+        )
 
 
 @rule("DL107", Severity.INFO)
@@ -160,7 +195,7 @@ def much_padding(labels: Labels) -> Iterator[Finding]:
     GPU.
     """
     total = labels.total
-    if total.padding > MUCH_PADDING:
+    if labels.from_shards and total.padding > MUCH_PADDING:
         worst = max(labels.coverage, key=lambda each: each.rows * each.length - each.tokens)
         yield much_padding.finding(WHERE, share=total.padding, length=worst.length)
 
@@ -174,9 +209,21 @@ LABEL_RULES = (
     prompt_trained,
     few_targets,
     much_padding,
+    *DATASET_RULES,
+    *CONTENT_RULES,
 )
 
 
+def _stops_behind_cut_prompts(labels: Labels) -> Int64:
+    """Stops that a trainer put, and trained, behind a row that its limit cut inside the prompt."""
+    ends = labels.segment_ends
+    if cuts(labels).limit is None:
+        return ends[:0]
+    lone = labels.trained[ends] & (~labels.trained[ends - 1] | np.isin(ends - 1, labels.blocks))
+    lone &= (labels.role_at(ends) != labels.roles.assistant) | np.isin(ends, labels.blocks)
+    return ends[lone & np.isin(labels.said[ends], labels.closers)]
+
+
 def judge(labels: Labels) -> list[Finding]:
-    """All findings on the labels of a shard folder."""
+    """All findings on the labels."""
     return [finding for each in LABEL_RULES for finding in each(labels)]

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
+from typing import Literal as OneOf
 from typing import TypeAlias
 
 from glmreport.numbers import NAMED_SPECS, show_number
@@ -56,15 +57,16 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class RuleTitle:
-    """The title of a rule: the catalogue's where the language has one, else the English one."""
+    """The title of a rule, or its fix: the catalogue's where the language has one, else English."""
 
     rule: str
     english: str
+    part: OneOf["title", "fix"] = "title"
 
     def within(self, language: str) -> str:
-        """The title in a language; English too where that one's wants to be filled in."""
-        title = (rule_text(self.rule, language) or {}).get("title")
-        return self.english if title is None or placeholders(title) else title
+        """It in a language; English too where that one's wants to be filled in."""
+        said = (rule_text(self.rule, language) or {}).get(self.part)
+        return self.english if said is None or placeholders(said) else said
 
 
 Message: TypeAlias = Text | Literal | RuleTitle

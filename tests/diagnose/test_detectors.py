@@ -6,6 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from glmtrain.detectors import SPIKES_TOLD, Step, Watch, detect
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.diagnose.healthy_runs import EXAMPLES
 
 Losses = np.ndarray
 STEPS = 400
@@ -53,12 +57,12 @@ FAULTS = {
     "infinite loss": ("LG001", 201, curve(changed(200, 400, math.inf))),
     "NaN in the first step": ("LG001", 1, curve(np.full(5, math.nan))),
     "zero at once, no gradient logged": (
-        "LG002",
+        "LG011",
         201,
         curve(changed(200, 400, 0.0), grad_norm=None),
     ),
     "nearly zero at once": ("LG002", 201, curve(changed(200, 400, 2e-4))),
-    "zero from the start": ("LG002", 1, curve(np.zeros(20), grad_norm=None)),
+    "zero from the start": ("LG011", 1, curve(np.zeros(20), grad_norm=None)),
     "NaN hidden as zero": (
         "LG003",
         201,
@@ -114,13 +118,14 @@ def healthy(seed: int) -> Iterator[tuple[str, Losses]]:
     yield "learned by heart", 3 * np.exp(-12 * slow / len(slow) + random.normal(0, 0.2, len(slow)))
 
 
-@pytest.mark.parametrize("seed", range(50))
+@settings(max_examples=EXAMPLES)
+@given(seed=st.integers(0, 1 << 20))
 def test_healthy_curves_raise_no_alarm(seed):
     for kind, losses in healthy(seed):
         last, warm = len(losses) - 1, len(losses) // 10 + 1
         schedule = curve(losses, rate=lambda i, a=last, b=warm: 2e-4 * min(i / b, 1) * (1 - i / a))
         for steps in (schedule, curve(losses, rate=None, grad_norm=None)):
-            assert [f.evidence for f in detect(steps)] == [], kind
+            assert [f.evidence for f in detect(steps) if f.severity != "info"] == [], kind
 
 
 def test_the_watch_tells_a_cause_at_the_step_that_makes_it_certain():
@@ -161,19 +166,22 @@ def test_a_run_full_of_spikes_is_told_a_bounded_number_of_times():
 
 
 def test_flat_is_no_fault_while_the_learning_rate_is_tiny():
-    assert detect(curve(2.3 + noise(2, 0.1), rate=1e-9)) == []
+    assert [f.rule for f in detect(curve(2.3 + noise(2, 0.1), rate=1e-9))] == ["LG016"]
 
 
 def test_memory_stays_constant_over_a_long_run():
     import tracemalloc
 
     watch = Watch()
-    steps = curve(np.tile(falling(), 6))
-    for number, step in enumerate(steps[:400]):
-        watch.feed(Step(step=number, loss=step.loss))
+    steps = [
+        s._replace(step=i, epoch=i / 500, memory=1e9 + i % 7, tokens_per_second=1e3, eval_loss=1.0)
+        for i, s in enumerate(curve(np.tile(falling(), 6)))
+    ]
+    for step in steps[:1000]:
+        watch.feed(step)
     tracemalloc.start()
-    for number, step in enumerate(steps[400:], 400):
-        watch.feed(Step(step=number, loss=step.loss))
+    for step in steps[1000:]:
+        watch.feed(step)
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert grown < 20_000
+    assert grown < 30_000  # a number kept of each step would take 45,000 and more

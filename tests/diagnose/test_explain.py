@@ -44,7 +44,9 @@ def commands() -> dict[str, set[str]]:
 
 
 def test_every_rule_of_the_suite_is_listed():
-    decorated = {name for name, text in sources() if re.search(r"^@rule\(", text, re.MULTILINE)}
+    decorated = {
+        name for name, text in sources() if re.search(r"^@(rule|cause)\(", text, re.MULTILINE)
+    }
     assert decorated == set(RULE_MODULES)
 
 

@@ -4,15 +4,17 @@ import json
 import math
 import sys
 from dataclasses import replace
-from types import ModuleType, SimpleNamespace
 
 import pytest
-from glmdiag import accelerators, hardware
-from glmdiag.accelerators import Device, Process
-from glmdiag.hardware import Cpu, Machine
+from glmdiag import attention, hardware
+from glmdiag.accelerators import Condition, Device, Process
+from glmdiag.hardware import Machine
 from glmdiag.hardware_rules import GIB, judge
+from glmdiag.processor import Cpu
 from glmreport import render
 from glmtrain.probe import DtypeCheck, Recommendation
+
+from tests.diagnose.nvml_stand_in import busy_v100
 
 BF16 = DtypeCheck(dtype="bfloat16", native=True, error=0.005, seconds=1e-3, speedup=8.0)
 FP32 = replace(BF16, dtype="float32", error=1e-7, speedup=1.0)
@@ -26,7 +28,23 @@ A100 = Device(
     memory_total=80 * GIB,
     memory_free=78 * GIB,
     capability="8.0",
+    condition=Condition(
+        clock=1410,
+        clock_max=1410,
+        slowed_by=[],
+        temperature=50,
+        power=300.0,
+        power_limit=400.0,
+        power_default=400.0,
+        ecc_errors=0,
+        pcie=1,  # the generation falls while a device is idle: no fault
+        pcie_max=4,
+        lanes=16,
+        lanes_max=16,
+        nvlinks=12,
+    ),
 )
+V100 = replace(A100, name="Tesla V100", capability="7.0")
 MACHINE = Machine(
     cpu=Cpu(
         name="EPYC",
@@ -38,9 +56,12 @@ MACHINE = Machine(
     ),
     devices=[A100],
     driver="570.1",
+    driver_cuda="12.8",
     versions={"python": "3.11.7", "torch": "2.13.0", "cuda": "12.8"},
     recommendation=SOUND,
     unseen=[],
+    architectures=["sm_70", "sm_80", "sm_90", "compute_120"],
+    attention=attention.expected(A100, "bfloat16", 128),
 )
 ON_CPU = replace(SOUND, device="cpu", dtype="float32")
 OTHER = Process(pid=7, user="ann", name="python", memory=30 * GIB)
@@ -55,6 +76,16 @@ def with_device(**changes) -> Machine:
     return replace(MACHINE, devices=[replace(A100, **changes)])
 
 
+def with_condition(**changes) -> Machine:
+    return with_device(condition=replace(A100.condition, **changes))
+
+
+def with_flash(state: str) -> Machine:
+    found = MACHINE.attention
+    kernels = [replace(kernel, state=state) for kernel in found.kernels[:1]] + found.kernels[1:]
+    return replace(MACHINE, attention=replace(found, kernels=kernels, load="sdpa"))
+
+
 FAULTY = {
     "HW001": replace(MACHINE, devices=[], driver=None),
     "HW002": with_bf16(native=False, speedup=0.1),
@@ -64,6 +95,26 @@ FAULTY = {
     "HW006": replace(MACHINE, recommendation=None, unseen=["torch"]),
     "HW007": replace(MACHINE, recommendation=ON_CPU),
     "HW008": with_bf16(speedup=0.5),
+    "HW010": with_condition(slowed_by=["heat"], clock=600, temperature=88),
+    "HW011": with_condition(ecc_errors=3),
+    "HW012": with_condition(lanes=8),
+    "HW013": with_condition(power_limit=250.0),
+    "HW014": replace(MACHINE, devices=[A100, replace(V100, index=1)]),
+    "HW015": replace(MACHINE, driver="535.1", driver_cuda="12.2", versions={"cuda": "13.0"}),
+    "HW016": replace(MACHINE, architectures=["sm_75", "sm_90", "compute_90"]),
+    "HW017": with_flash("package"),
+    "HW018": with_flash("capability"),
+    "HW019": replace(
+        MACHINE,
+        devices=[A100, replace(A100, index=1, name="?", problem="GPU is lost")],
+    ),
+    "HW020": replace(
+        MACHINE,
+        devices=[
+            replace(A100, index=i, condition=replace(A100.condition, nvlinks=None))
+            for i in range(2)
+        ],
+    ),
 }
 
 
@@ -100,68 +151,43 @@ def test_every_machine_has_a_page_that_tells_its_findings(machine):
     assert all(finding.rule in html for finding in findings)
 
 
-class FakeNvml(ModuleType):
-    """NVIDIA's library as a machine with one busy V100 answers."""
-
-    class NVMLError(Exception):
-        pass
-
-    def __init__(self, *, broken: bool = False) -> None:
-        super().__init__("pynvml")
-        self.broken = broken
-
-    def nvmlInit(self):  # noqa: N802
-        if self.broken:
-            raise self.NVMLError("driver not loaded")
-
-    def nvmlShutdown(self): ...  # noqa: N802
-
-    def __getattr__(self, name):
-        answers = {
-            "nvmlSystemGetDriverVersion": b"570.1",
-            "nvmlDeviceGetCount": 1,
-            "nvmlDeviceGetHandleByIndex": "handle",
-            "nvmlDeviceGetName": "Tesla V100",
-            "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=32 * GIB, free=2 * GIB),
-            "nvmlDeviceGetComputeRunningProcesses": [
-                SimpleNamespace(pid=2**22 + 1, usedGpuMemory=30 * GIB)
-            ],
-        }
-        if name == "nvmlDeviceGetCudaComputeCapability":
-            return self.refuse
-        if name not in answers:
-            raise AttributeError(name)
-        return lambda *_: answers[name]
-
-    def refuse(self, *_):
-        raise self.NVMLError("not supported")
+@pytest.mark.parametrize(
+    "machine",
+    [
+        replace(MACHINE, versions={"cuda": "12.9"}, driver_cuda="12.2"),  # later builds of one CUDA
+        replace(MACHINE, versions={"cuda": "12.4"}, driver_cuda=None),
+        replace(MACHINE, devices=[replace(A100, make="amd")], versions={"cuda": "99.1"}),
+        replace(MACHINE, architectures=["sm_80"], devices=[replace(A100, capability="8.6")]),
+        replace(MACHINE, architectures=["compute_70"]),
+        with_condition(nvlinks=None),  # a single device needs none
+        with_condition(lanes=None, power_limit=None, ecc_errors=None, slowed_by=None),
+        replace(MACHINE, devices=[A100, replace(A100, index=1)]),
+    ],
+)
+def test_what_only_looks_like_a_fault_is_passed_over(machine):
+    assert judge(machine) == []
 
 
-def test_nvidia_devices_are_seen_with_their_users(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
-    driver, (device,) = accelerators.nvidia()
-    assert driver == "570.1"
-    assert (device.name, device.memory_free, device.capability) == ("Tesla V100", 2 * GIB, None)
-    # A process outside this container: its memory is known, its name is not.
-    assert device.processes == [Process(pid=2**22 + 1, user=None, name=None, memory=30 * GIB)]
+def test_a_driver_is_judged_by_its_own_number_where_it_does_not_tell_its_cuda():
+    machine = replace(MACHINE, driver="470.129.06", driver_cuda=None)
+    (finding,) = judge(machine)
+    assert (finding.rule, finding.data["driver_major"]) == ("HW015", 11)
 
 
-@pytest.mark.parametrize("module", [None, FakeNvml(broken=True)], ids=["missing", "no driver"])
-def test_without_library_or_driver_no_nvidia_device_is_seen(monkeypatch, module):
-    monkeypatch.setitem(sys.modules, "pynvml", module)
-    assert accelerators.nvidia() == (None, ())
+def test_a_link_of_few_lanes_is_a_warning():
+    assert [f.severity for f in judge(with_condition(lanes=4))] == ["warning"]
 
 
 def test_without_torch_everything_else_is_still_shown(monkeypatch, glmdiag):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+    monkeypatch.setitem(sys.modules, "pynvml", busy_v100())
     status, out, _ = glmdiag("hw", "--json", "-")
     found = json.loads(out)
     assert status == 0
     assert found["devices"][0]["name"] == "Tesla V100"
     assert found["cpu"]["memory_total"] > GIB
     assert found["versions"]["tokenizers"]
-    assert found["unseen"] == ["torch"]
+    assert found["unseen"] == ["torch", "condition"]
     assert {f["rule"] for f in found["findings"]} >= {"HW004", "HW005", "HW006"}
 
 

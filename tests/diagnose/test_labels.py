@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -275,9 +276,7 @@ def test_packed_segments_are_judged_apart(shards, tmp_path):
         bucket=np.array([2 * len(ids)], np.int32),
         conversation_ids=[["a", "b"]],
     )
-    spoiled = module.Labels(
-        manifest=found.manifest, rows=packed, roles=found.roles, tokenizer=found.tokenizer
-    )
+    spoiled = replace(found, rows=packed, made=replace(found.made, max_length=None))
     assert [(f.rule, f.data["count"]) for f in judge(spoiled)] == [("DL102", 2)]
 
 
@@ -309,11 +308,9 @@ def test_four_million_tokens_are_judged_in_seconds(shards):
         bucket=np.tile(rows.bucket, times),
         conversation_ids=list(rows.conversation_ids) * times,
     )
-    large = module.Labels(
-        manifest=found.manifest, rows=many, roles=found.roles, tokenizer=found.tokenizer
-    )
+    large = replace(found, rows=many)
     began = time.process_time()
-    assert judge(large) == []
+    assert [f.rule for f in judge(large)] == ["DL117"]  # they are copies
     assert time.process_time() - began < 3
 
 

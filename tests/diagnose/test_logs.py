@@ -9,7 +9,8 @@ from glmreport import Catalogue
 
 
 def line(step: int, loss: float | None = 1.0, **more) -> str:
-    return json.dumps({"step": step, "loss": loss, "grad_norm": 1.0, "learning_rate": 1e-4, **more})
+    entry = {"step": step, "loss": loss, "grad_norm": 1.0, "learning_rate": 1e-4, "epoch": 0.5}
+    return json.dumps(entry | {"eval_loss": 1.0, "peak_memory": 1 << 30} | more)
 
 
 @pytest.fixture
@@ -84,6 +85,7 @@ def test_fields_that_no_step_has_are_said(write):
     assert [note.split(",")[0] for note in notes(log)] == [
         "No gradient norm was logged",
         "No learning rate was logged",
+        "No loss on held-out rows",
     ]
 
 

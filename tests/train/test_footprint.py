@@ -9,6 +9,7 @@ import pytest
 import torch
 from glmprep import memory
 from glmprep.memory import Training
+from glmprep.shape import Experts
 from glmtrain import config, data, methods, precision, prefix, quantised, strategies
 from glmtrain import settings as sections
 from glmtrain.batches import Inputs
@@ -168,9 +169,13 @@ def test_dropout_keeps_an_input_and_its_noise_for_each_adapter(checkpointing):
     assert memory.footprint(shape, training, facts).peak == pytest.approx(found, rel=EDGE)
 
 
-def test_a_mixture_of_experts_is_measured_and_not_predicted():
-    experts = {"n_routed_experts": 4, "moe_intermediate_size": 32, "num_experts_per_tok": 2}
-    assert shape_of(build({**TINY, **experts}, kind="Glm4Moe")) is None
+def test_the_experts_of_a_mixture_are_in_its_shape():
+    sizes = {"n_routed_experts": 4, "moe_intermediate_size": 32, "num_experts_per_tok": 2}
+    model = build({**TINY, **sizes}, kind="Glm4Moe")
+    shape = shape_of(model)
+    assert shape.experts == Experts(count=4, chosen=2, inner=32, shared=32, dense=1)
+    matrices = sum(weight.numel() for weight in model.parameters() if weight.ndim > 1)
+    assert shape.parameters == matrices
 
 
 @pytest.fixture

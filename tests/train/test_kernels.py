@@ -11,7 +11,7 @@ from glmreport.text import Catalogue
 from glmtrain import kernels
 from glmtrain.kernels import Candidate, resolve
 from glmtrain.loss import TORCH, Kernel, Objective, summed_loss
-from glmtrain.settings import Loss
+from glmtrain.settings import Config, Loss
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -88,6 +88,9 @@ def candidate(compute, **facts):
     )
 
 
+CPU = torch.device("cpu")
+
+
 def head(**facts):
     return nn.Linear(48, 100, bias=False, **facts)
 
@@ -99,7 +102,7 @@ def said(kernel):
 @pytest.mark.parametrize("asked", ["auto", "liger"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_right_kernel_is_proven_and_taken(asked, dtype):
-    kernel = resolve(asked, Objective(dtype=dtype), head(), [candidate(right)])
+    kernel = resolve(asked, Objective(dtype=dtype), head(), CPU, [candidate(right)])
     assert (kernel.name, kernel.compute) == ("liger", right)
     assert "agreed with ours" in said(kernel)
 
@@ -107,7 +110,7 @@ def test_a_right_kernel_is_proven_and_taken(asked, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("compute", WRONG)
 def test_a_wrong_kernel_is_left_for_torch_with_the_reason(compute, dtype):
-    kernel = resolve("auto", Objective(dtype=dtype), head(), [candidate(compute)])
+    kernel = resolve("auto", Objective(dtype=dtype), head(), CPU, [candidate(compute)])
     assert (kernel.name, kernel.compute) == ("torch", None)
     assert "not liger: its " in said(kernel)
     assert "is off by" in said(kernel)
@@ -116,27 +119,27 @@ def test_a_wrong_kernel_is_left_for_torch_with_the_reason(compute, dtype):
 @pytest.mark.parametrize("compute", WRONG)
 def test_a_wrong_kernel_that_was_asked_for_is_refused(compute):
     with pytest.raises(UsageError, match=r"loss\.kernel = liger: its .* is off by .*; use auto"):
-        resolve("liger", FP32, head(), [candidate(compute)])
+        resolve("liger", FP32, head(), CPU, [candidate(compute)])
 
 
 def test_a_kernel_is_proven_with_the_objective_of_the_run():
     smoothed = replace(FP32, label_smoothing=0.1)
-    assert resolve("auto", smoothed, head(), [candidate(right)]).name == "liger"
-    assert resolve("auto", FP32, head(), [candidate(without_smoothing)]).name == "liger"
-    assert resolve("auto", smoothed, head(), [candidate(without_smoothing)]).name == "torch"
+    assert resolve("auto", smoothed, head(), CPU, [candidate(right)]).name == "liger"
+    assert resolve("auto", FP32, head(), CPU, [candidate(without_smoothing)]).name == "liger"
+    assert resolve("auto", smoothed, head(), CPU, [candidate(without_smoothing)]).name == "torch"
 
 
 def test_a_frozen_output_layer_needs_no_gradient_of_its_weight():
     frozen = head().requires_grad_(False)
     candidates = [candidate(without_gradient_of_weight)]
-    assert resolve("auto", FP32, frozen, candidates).name == "liger"
+    assert resolve("auto", FP32, frozen, CPU, candidates).name == "liger"
 
 
 def test_a_kernel_that_fails_is_left_for_the_next():
     candidates = [candidate(not_compiling), candidate(right, name="cce")]
-    assert resolve("auto", FP32, head(), candidates).name == "cce"
+    assert resolve("auto", FP32, head(), CPU, candidates).name == "cce"
     with pytest.raises(UsageError, match=r"failed on a small problem .*'triton' has no attribute"):
-        resolve("liger", FP32, head(), candidates)
+        resolve("liger", FP32, head(), CPU, candidates)
 
 
 @pytest.mark.parametrize(
@@ -157,19 +160,19 @@ def test_a_kernel_that_fails_is_left_for_the_next():
 )
 def test_a_kernel_that_does_not_fit_is_not_tried(facts, objective, layer, reason):
     candidates = [candidate(not_compiling, **facts)]
-    kernel = resolve("auto", objective, layer, candidates)
+    kernel = resolve("auto", objective, layer, CPU, candidates)
     assert kernel.name == "torch"
     assert reason in said(kernel)
     with pytest.raises(UsageError, match=reason):
-        resolve("liger", objective, layer, candidates)
+        resolve("liger", objective, layer, CPU, candidates)
 
 
 def test_torch_is_taken_without_a_look_when_asked_for():
-    assert resolve("torch", FP32, head(), [candidate(right)]) == TORCH
+    assert resolve("torch", FP32, head(), CPU, [candidate(right)]) == TORCH
 
 
 def test_on_a_cpu_torch_computes_and_both_kernels_are_named_with_the_reason():
-    made = kernels.objective(Loss(z_loss=0.1), head(), torch.float32)
+    made = kernels.objective(Config(loss=Loss(z_loss=0.1)), head(), torch.float32, CPU)
     assert (made.kernel.name, made.z_loss) == ("torch", 0.1)
     assert said(made.kernel) == (
         "which runs everywhere; "
@@ -187,21 +190,21 @@ def test_on_a_cpu_torch_computes_and_both_kernels_are_named_with_the_reason():
 def test_liger_is_proven_in_the_interpreter_of_triton(objective, frozen):
     layer = head().requires_grad_(not frozen)
     (liger,) = (one for one in kernels.CANDIDATES if one.name == "liger")
-    assert resolve("liger", objective, layer, [replace(liger, device="cpu")]).name == "liger"
+    assert resolve("liger", objective, layer, CPU, [replace(liger, device="cpu")]).name == "liger"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("one", kernels.CANDIDATES, ids=lambda one: one.name)
 def test_an_installed_kernel_is_proven_on_cuda(one):
     pytest.importorskip(one.module)
-    objective = Objective(dtype=torch.bfloat16)
-    assert resolve(one.name, objective, head(device="cuda")).name == one.name
+    objective, cuda = Objective(dtype=torch.bfloat16), torch.device("cuda")
+    assert resolve(one.name, objective, head(device=cuda), cuda).name == one.name
 
 
 @pytest.mark.parametrize("asked", ["liger", "cce"])
 def test_kernels_of_cuda_are_refused_on_a_cpu(asked):
     with pytest.raises(UsageError, match=f"loss.kernel = {asked}: it runs on cuda only"):
-        kernels.objective(Loss(kernel=asked), head(), torch.float32)
+        kernels.objective(Config(loss=Loss(kernel=asked)), head(), torch.float32, CPU)
 
 
 def test_the_kernel_that_was_taken_is_the_one_that_computes():
@@ -212,7 +215,7 @@ def test_the_kernel_that_was_taken_is_the_one_that_computes():
         return right(*problem)
 
     layer = head()
-    objective = replace(FP32, kernel=resolve("auto", FP32, layer, [candidate(counted)]))
+    objective = replace(FP32, kernel=resolve("auto", FP32, layer, CPU, [candidate(counted)]))
     calls.clear()
     hidden, labels = torch.randn(2, 9, 48, requires_grad=True), torch.randint(0, 100, (2, 9))
     loss = summed_loss(hidden, labels, layer, objective)

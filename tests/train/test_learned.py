@@ -27,6 +27,10 @@ def rules(result):
     return [finding.rule for finding in learned.judge(result)]
 
 
+def graded(result):
+    return [(finding.rule, finding.severity) for finding in learned.judge(result)]
+
+
 @pytest.fixture(scope="module")
 def exchanges(bucketed):
     return draw(data.load([str(bucketed)]), 10**6, seed=3)
@@ -60,7 +64,11 @@ def test_a_model_that_learned_answers_to_their_prompts_and_stops_is_not_complain
 
 
 def test_a_loss_that_falls_for_wrong_answers_as_well_is_told():
-    assert rules(compared(shuffled=1.11)) == ["LG102"]
+    assert graded(compared(shuffled=1.02)) == [("LG102", "warning")]
+
+
+def test_a_base_that_told_prompts_apart_before_is_told_of_without_a_warning():
+    assert graded(compared(shuffled=1.11)) == [("LG102", "info")]
 
 
 def test_few_answers_say_nothing_of_shuffled_ones():
@@ -68,7 +76,8 @@ def test_few_answers_say_nothing_of_shuffled_ones():
 
 
 def test_a_model_that_does_not_expect_the_end_is_told_of():
-    assert rules(compared(stop=0.3)) == ["LG103"]
+    assert graded(compared(stop=0.3)) == [("LG103", "info")]
+    assert graded(compared(stop=0.09)) == [("LG103", "warning")]
     assert rules(compared(stop=None)) == []
 
 

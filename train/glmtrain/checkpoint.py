@@ -54,15 +54,22 @@ class Saved:
 
     def save(self, output: Path, step: int, *, keep: int, best: int | None = None) -> None:
         """Write the checkpoint of `step`, then drop all but the latest `keep` and the `best`."""
-        weights, memory = self.strategy.weights(), self.strategy.optimiser_state()
+        self.write(output / FOLDER / named(step), step)
         if self.place.main:
-            folder = output / FOLDER / f"step-{step:06d}"
-            with file_errors(folder), _whole(folder) as temporary:
-                self._write(temporary, step, weights, memory)
-            for old in _all(output)[:-keep]:
-                if _step(old) != best:
+            for old in listed(output)[:-keep]:
+                if step_of(old) != best:
                     shutil.rmtree(old)
         self.place.barrier()
+
+    def write(self, folder: Path, step: int, beside: Mapping[str, str] | None = None) -> None:
+        """Write what a run is after `step` into a folder; `beside` are texts of files beside it."""
+        weights, memory = self.strategy.weights(), self.strategy.optimiser_state()
+        if not self.place.main:
+            return
+        with file_errors(folder), _whole(folder) as temporary:
+            self._write(temporary, step, weights, memory)
+            for name, text in (beside or {}).items():
+                (temporary / name).write_text(text, encoding="utf-8")
 
     def restore(self, folder: Path) -> int:
         """Put everything back as it was; returns the step.
@@ -110,7 +117,7 @@ class Saved:
 
 def latest(output: Path) -> Path:
     """The newest checkpoint; raises UsageError where there is none."""
-    found = _all(output)
+    found = listed(output)
     if not found:
         raise UsageError(f"{output}: no checkpoint to resume from; run again without --resume")
     return found[-1]
@@ -118,14 +125,26 @@ def latest(output: Path) -> Path:
 
 def of_step(output: Path, step: int) -> Path | None:
     """The checkpoint of a step, None where it isn't kept."""
-    return next((folder for folder in _all(output) if _step(folder) == step), None)
+    return next((folder for folder in listed(output) if step_of(folder) == step), None)
 
 
-def _all(output: Path) -> list[Path]:
-    return sorted((output / FOLDER).glob("step-*"), key=_step)
+def until(output: Path, step: int) -> Path | None:
+    """The newest checkpoint of a step up to `step`, None without one."""
+    return next((folder for folder in reversed(listed(output)) if step_of(folder) <= step), None)
 
 
-def _step(folder: Path) -> int:
+def named(step: int) -> str:
+    """The name of a step's folder."""
+    return f"step-{step:06d}"
+
+
+def listed(output: Path, kind: str = FOLDER) -> list[Path]:
+    """The folders of steps, earliest first; `kind` is where they lie."""
+    return sorted((output / kind).glob("step-*"), key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """The step that a folder is named by."""
     return int(folder.name.removeprefix("step-"))
 
 

@@ -49,6 +49,19 @@ def from_file(path: Path) -> Settings:
     return {**trained, "data": {**places, **trained.get("data", {})}}
 
 
+def parse(text: str) -> Settings:
+    """`section.key=value`, the value as in TOML or else a plain string."""
+    name, equals, value = text.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise UsageError(f"--set {text}: write SECTION.KEY=VALUE, such as lora.dropout=0.1")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    return {section: {key: parsed}}
+
+
 def build(layers: Sequence[tuple[str, Settings]]) -> Config:
     """The configuration from layers of settings, later ones above earlier; each has a name.
 

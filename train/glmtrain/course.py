@@ -77,6 +77,11 @@ class Course:
         """The most tokens that a batch may hold, that of the largest stage."""
         return max(tokens for _, tokens in self._stages)
 
+    @property
+    def lengths(self) -> Int64:
+        """Tokens of each row."""
+        return self._lengths
+
     def batches(self, epoch: int) -> Places:
         """An epoch's batches. Every row of the epoch is in exactly one of them.
 

@@ -15,8 +15,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 from glmprep import memory
-from glmprep.memory import BF16, FP32, STATE, Footprint, Training
-from glmprep.shape import Shape
+from glmprep.memory import BF16, FP32, Footprint, Training
+from glmprep.shape import Experts, Shape
 from torch import Tensor
 
 from glmtrain.batches import Batch, Inputs, collate
@@ -84,7 +84,8 @@ def dry_run(strategy: Strategy, data: TrainingData, config: Config, place: Place
     most = needs.index(max(needs))
     batch = batches[most]
     inputs = collate(data.rows, batch, data.pad_id).to(place.device)
-    step = _step(strategy, inputs, min(2, config.data.accumulate), config.optimiser.max_grad_norm)
+    parts = min(2, config.data.accumulate)
+    step = step_of(strategy, inputs, parts, config.optimiser.max_grad_norm)
     with _as_before(strategy):
         step()
         state = [v for s in strategy.optimiser.state.values() for v in s.values()]
@@ -116,6 +117,22 @@ def peak_of(run: Callable[[], object], device: torch.device, held: Iterable[Tens
     return peak
 
 
+def step_of(
+    strategy: Strategy, inputs: Inputs, batches: int, max_grad_norm: float
+) -> Callable[[], None]:
+    """A step that does the same batch so many times."""
+
+    def step() -> None:
+        for number in range(batches):
+            with strategy.accumulating(last=number == batches - 1):
+                loss = strategy.model(inputs) / (batches * inputs.supervised)
+                strategy.backward(loss)
+                del loss
+        strategy.clip_and_step(max_grad_norm, sound=True)
+
+    return step
+
+
 def fullest(data: TrainingData, tokens_per_batch: int) -> list[Batch]:
     """For each bucket the batch of its longest rows, as many as one may hold: no other is larger.
 
@@ -142,11 +159,9 @@ def by_bucket(steps: Sequence[Mapping[str, Any]]) -> dict[int, int]:
     return dict(sorted(peaks.items()))
 
 
-def shape_of(causal: CausalModel) -> Shape | None:
-    """What memory depends on in a model; None for one with experts."""
+def shape_of(causal: CausalModel) -> Shape:
+    """What memory depends on in a model."""
     config = causal.config
-    if (getattr(config, "n_routed_experts", 0) or 0) > 1:
-        return None
     heads = config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     layer = causal.get_decoder().layers[0]
@@ -162,6 +177,21 @@ def shape_of(causal: CausalModel) -> Shape | None:
         norms=sum(name.endswith("layernorm") for name, _ in layer.named_children()),
         rotary=round(2 * rotated * width),
         tied=bool(config.tie_word_embeddings),
+        head_norms=bool(getattr(config, "use_qk_norm", False)),
+        experts=_experts(config),
+    )
+
+
+def _experts(config: Any) -> Experts | None:
+    count = getattr(config, "n_routed_experts", 0) or 0
+    if count < 2:
+        return None
+    return Experts(
+        count=count,
+        chosen=config.num_experts_per_tok,
+        inner=config.moe_intermediate_size,
+        shared=config.moe_intermediate_size * config.n_shared_experts,
+        dense=config.first_k_dense_replace,
     )
 
 
@@ -176,7 +206,7 @@ def training_of(config: Config, device: torch.device) -> Training:
         prefix=config.prefix.tokens or 0,
         width=width,
         learning=learning,
-        state=STATE[config.optimiser.name],
+        optimiser=config.optimiser.name,
         checkpointing=config.model.gradient_checkpointing,
         noise=noise if config.lora.dropout else 0,
         accumulating=config.data.accumulate > 1,
@@ -186,11 +216,10 @@ def training_of(config: Config, device: torch.device) -> Training:
 def _predicted(
     causal: CausalModel, data: TrainingData, batch: Batch, config: Config, place: Place
 ) -> Footprint | None:
-    shape = shape_of(causal)
-    if shape is None or place.strategy in SLICING or config.model.offload_activations:
+    if place.strategy in SLICING or config.model.offload_activations:
         return None
     training = training_of(config, place.device)
-    return memory.footprint(shape, training, _facts(data, batch, causal))
+    return memory.footprint(shape_of(causal), training, _facts(data, batch, causal))
 
 
 def _facts(data: TrainingData, batch: Batch, causal: CausalModel) -> memory.Batch:
@@ -209,20 +238,6 @@ def _need(data: TrainingData, batch: Batch, predicted: Footprint | None) -> int:
     if predicted is not None:
         return predicted.peak
     return len(batch.rows) * int(data.rows.lengths[batch.rows].max())
-
-
-def _step(
-    strategy: Strategy, inputs: Inputs, batches: int, max_grad_norm: float
-) -> Callable[[], None]:
-    def step() -> None:
-        for number in range(batches):
-            with strategy.accumulating(last=number == batches - 1):
-                loss = strategy.model(inputs) / (batches * inputs.supervised)
-                strategy.backward(loss)
-                del loss
-        strategy.clip_and_step(max_grad_norm, sound=True)
-
-    return step
 
 
 @contextmanager

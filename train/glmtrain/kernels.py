@@ -46,19 +46,28 @@ class Candidate:
     z_loss: bool = True
 
 
-def objective(loss: settings.Loss, head: nn.Module, dtype: torch.dtype) -> Objective:
-    """What `loss` asks for, with the kernel that fits `head` on the device where it is."""
+def objective(
+    config: settings.Config, head: nn.Module, dtype: torch.dtype, device: torch.device
+) -> Objective:
+    """What a run minimises, with the kernel that fits the output layer `head` on its `device`.
+
+    Raises UsageError if the kernel that is asked for cannot be taken.
+    """
+    loss = config.loss
     made = Objective(dtype=dtype, label_smoothing=loss.label_smoothing, z_loss=loss.z_loss)
-    return replace(made, kernel=resolve(loss.kernel, made, head))
+    if config.distill.teacher is not None:
+        return replace(made, kernel=_beside_a_teacher(loss.kernel))
+    return replace(made, kernel=resolve(loss.kernel, made, head, device))
 
 
 def resolve(
     asked: settings.Kernel,
     objective: Objective,
     head: nn.Module,
+    device: torch.device,
     candidates: Sequence[Candidate] | None = None,
 ) -> Kernel:
-    """The kernel for the output layer `head`, adapters included.
+    """The kernel for the output layer `head`, adapters included, which may come to `device` later.
 
     `auto` takes the first that is proven, else torch. Raises UsageError if the one that is asked
     for cannot be taken.
@@ -69,21 +78,35 @@ def resolve(
     for candidate in CANDIDATES if candidates is None else candidates:
         if asked not in ("auto", candidate.name):
             continue
-        objection = _objection(candidate, objective, head)
+        objection = _objection(candidate, objective, head, device)
         if objection is None:
             tolerance = TOLERANCE[objective.dtype]
             proven = Text("kernel.reason.proven", tolerance=tolerance)
             return Kernel(name=candidate.name, reason=proven, compute=candidate.compute)
         if asked == candidate.name:
-            told = Catalogue.load("en").say(objection)
-            raise UsageError(f"loss.kernel = {asked}: {told}; use auto or torch")
+            raise _refusal(asked, objection)
         why = Text("kernel.reason.refused", name=candidate.name, why=objection, others=why)
     return Kernel(name="torch", reason=why)
 
 
-def _objection(candidate: Candidate, objective: Objective, head: nn.Module) -> Text | None:
+def _beside_a_teacher(asked: settings.Kernel) -> Kernel:
+    """A distance to a teacher is computed here alone."""
+    if asked == "torch":
+        return TORCH
+    if asked == "auto":
+        return Kernel(name="torch", reason=Text("kernel.reason.teacher"))
+    raise _refusal(asked, Text("kernel.refused.setting", setting="distill.teacher"))
+
+
+def _refusal(asked: settings.Kernel, objection: Text) -> UsageError:
+    told = Catalogue.load("en").say(objection)
+    return UsageError(f"loss.kernel = {asked}: {told}; use auto or torch")
+
+
+def _objection(
+    candidate: Candidate, objective: Objective, head: nn.Module, device: torch.device
+) -> Text | None:
     """Why a kernel cannot be taken; None if it can."""
-    device = next(head.parameters()).device
     if device.type != candidate.device:
         return Text("kernel.refused.device", needed=candidate.device, device=device.type)
     if not is_plain(head):
@@ -94,17 +117,19 @@ def _objection(candidate: Candidate, objective: Objective, head: nn.Module) -> T
         return Text("kernel.refused.setting", setting="loss.z_loss")
     if find_spec(candidate.module) is None:
         return Text("kernel.refused.missing", module=candidate.module)
-    return _disproof(candidate, objective, head)
+    return _disproof(candidate, objective, head, device)
 
 
-def _disproof(candidate: Candidate, objective: Objective, head: nn.Linear) -> Text | None:
+def _disproof(
+    candidate: Candidate, objective: Objective, head: nn.Linear, device: torch.device
+) -> Text | None:
     """What a kernel does wrong on a small problem; None if nothing."""
     kernel = Kernel(name=candidate.name, reason=TORCH.reason, compute=candidate.compute)
     try:
-        found = _solved(replace(objective, kernel=kernel), head)
+        found = _solved(replace(objective, kernel=kernel), head, device)
     except Exception as error:  # whatever stops a compiler of kernels, torch computes without it
         return Text("kernel.refused.failed", error=f"{type(error).__name__}: {error}"[:200])
-    exact = _solved(replace(objective, dtype=torch.float32, kernel=TORCH), head)
+    exact = _solved(objective.within(torch.float32), head, device)
     for name, expected in exact.items():
         distance = float((found[name] - expected).norm() / expected.norm())
         if not distance <= TOLERANCE[objective.dtype]:
@@ -112,15 +137,15 @@ def _disproof(candidate: Candidate, objective: Objective, head: nn.Linear) -> Te
     return None
 
 
-def _solved(objective: Objective, head: nn.Linear) -> dict[str, Tensor]:
+def _solved(objective: Objective, head: nn.Linear, device: torch.device) -> dict[str, Tensor]:
     """The loss of a small random problem as wide as `head`, and the gradients that it needs."""
-    device, width = head.weight.device, head.in_features
+    width = head.in_features
     random = torch.Generator().manual_seed(0)
     # Values that half precision holds exactly, so that only the computing differs.
     hidden = torch.randn(1, TOKENS, width, generator=random).bfloat16().float()
     weight = (3 * torch.randn(VOCABULARY, width, generator=random) / width**0.5).bfloat16().float()
     labels = torch.randint(0, VOCABULARY, (1, TOKENS), generator=random)
-    small = nn.Linear(width, VOCABULARY, bias=False, device=device)
+    small = nn.Linear(width, VOCABULARY, bias=False, device="meta")  # draws no random numbers
     small.weight = nn.Parameter(weight.to(device), requires_grad=head.weight.requires_grad)
     hidden = hidden.to(device).requires_grad_()
     with torch.enable_grad():

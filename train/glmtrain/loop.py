@@ -105,7 +105,7 @@ class Loop:
         rate, scale = self._rate(work.number), self.strategy.loss_scale
         self.strategy.set_rate(rate)
         # Randomness follows from the step, so that a resumed run needs no state of generators.
-        torch.manual_seed(_seed(self.plan.config.run.seed, work.number, self.place.rank))
+        torch.manual_seed(step_seed(self.plan.config.run.seed, work.number, self.place.rank))
         restart_peak(device)
         self._keep_snapshot(self.guard.snapshot_due)
         own, again = self._gradients(step)
@@ -232,6 +232,15 @@ class Loop:
                 learning_rate=metrics.learning_rate,
                 nonfinite=nonfinite(metrics.loss),
                 event=metrics.event,
+                epoch=metrics.epoch,
+                tokens=metrics.tokens,
+                supervised_tokens=metrics.supervised_tokens,
+                tokens_per_second=metrics.tokens_per_second,
+                memory=metrics.peak_memory,
+                loss_scale=metrics.loss_scale,
+                bucket=metrics.bucket,
+                planned=self.plan.steps,
+                max_grad_norm=self.plan.config.optimiser.max_grad_norm,
             )
         )
 
@@ -252,5 +261,6 @@ class Loop:
             )
 
 
-def _seed(seed: int, step: int, rank: int) -> int:
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """From which a process draws all that is random in a step."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])

@@ -10,7 +10,7 @@ The output layer may be any module from hidden states to logits, see `heads`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -60,6 +60,10 @@ class Objective:
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     kernel: Kernel = TORCH
+
+    def within(self, dtype: torch.dtype) -> Objective:
+        """The same in another format, by this module: a kernel is proven in one format alone."""
+        return replace(self, dtype=dtype, kernel=TORCH)
 
 
 def summed_loss(hidden: Tensor, labels: Tensor, head: nn.Module, objective: Objective) -> Tensor:

@@ -10,11 +10,20 @@ import torch
 from glmprep.errors import UsageError
 from torch import Tensor
 
-from glmtrain import adapters, attention, lora, model, neftune, newtokens, prefix, quantised
+from glmtrain import (
+    adapters,
+    attention,
+    kernels,
+    lora,
+    model,
+    neftune,
+    newtokens,
+    prefix,
+    quantised,
+)
 from glmtrain.adapters import WEIGHTS as ADAPTER_WEIGHTS
 from glmtrain.devices import SLICING, Place
 from glmtrain.learner import Learner
-from glmtrain.loss import Objective
 from glmtrain.model import CausalModel
 from glmtrain.newtokens import NewToken
 from glmtrain.precision import Precision
@@ -64,9 +73,10 @@ def prepare(
 ) -> Learner:
     """Make the loaded base trainable by the configured method; targets must be resolved names.
 
-    Logits are multiplied out in `dtype`. A base to be quantised is moved to `device`, where it has
-    room in four bits alone; any other stays where it is. Raises UsageError for settings that do
-    not go together, InputError for an adapter that does not fit.
+    Logits are multiplied out in `dtype`, by the kernel that `loss.kernel` names if it can be taken
+    on `device`, where the run computes. A base to be quantised is moved there, where it has room
+    in four bits alone; any other stays where it is. Raises UsageError for settings that do not go
+    together, InputError for an adapter that does not fit.
     """
     found = _adapter_to_go_on_from(base, config)
     if config.model.method == "ptuning":
@@ -83,7 +93,9 @@ def prepare(
     if config.model.gradient_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     base.train()
-    return Learner(base, objective=_objective(config, dtype), adapter=adapter)
+    head = base.get_output_embeddings()
+    objective = kernels.objective(config, head, dtype, device or base.device)
+    return Learner(base, objective=objective, adapter=adapter)
 
 
 def save(learner: Learner, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
@@ -144,8 +156,3 @@ def _adapter_to_go_on_from(base: CausalModel, config: Config) -> adapters.Found 
     found = adapters.read(Path(config.model.adapter))
     adapters.check_same(found, config.lora, model.fingerprint(base))
     return found
-
-
-def _objective(config: Config, dtype: torch.dtype) -> Objective:
-    loss = config.loss
-    return Objective(dtype=dtype, label_smoothing=loss.label_smoothing, z_loss=loss.z_loss)

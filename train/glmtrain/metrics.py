@@ -40,7 +40,8 @@ class StepMetrics:
     all `ranks` together. `mfu` is None where the device's peak is not known (see `flops`).
     `event` is "overflow", "skipped" or "spike" for a step that changed no weight, "rewound" for one
     that went back, "split" for one that was done again in smaller batches, "resumed" for the first
-    after a resume; `findings` is what the guard made certain at this step.
+    after a resume; `findings` is what the guard made certain at this step. `evidence` is the folder
+    that a step left out was kept in (see `evidence`).
 
     `eval_loss` is on the line of the step after which it was measured: a line is always one step,
     and whoever reads the file by its steps need not know of evaluations.
@@ -66,6 +67,7 @@ class StepMetrics:
     loss_ema: float | None = None
     eval_loss: float | None = None
     event: str | None = None
+    evidence: str | None = None
     findings: Sequence[Finding] = ()
 
     def as_json(self) -> dict[str, Any]:

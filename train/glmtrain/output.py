@@ -15,7 +15,7 @@ from glmprep.errors import InputError, UsageError
 from glmprep.files import write_atomically
 from torch import Tensor
 
-from glmtrain import checkpoint, methods
+from glmtrain import checkpoint, evidence, methods
 from glmtrain.config import Settings, as_dict, build, read_toml, to_toml
 from glmtrain.data import TrainingData
 from glmtrain.learner import Learner
@@ -70,7 +70,8 @@ class Output:
         if not (self.folder / RECORD).exists():
             return
         with file_errors(self.folder):
-            shutil.rmtree(self.folder / checkpoint.FOLDER, ignore_errors=True)
+            for name in (checkpoint.FOLDER, evidence.FOLDER):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
             for path in [path for pattern in OURS for path in self.folder.glob(pattern)]:
                 path.unlink()
 

@@ -34,14 +34,20 @@ def check(
     place: Place, strategy: Strategy, data: TrainingData, course: Course, precision: Precision
 ) -> list[Finding]:
     """What speaks against the run; a joint act of all processes."""
+    found = look(strategy, data, precision)
+    if not errors(found):
+        found += _of_memory(place, strategy, data, course)
+    return found
+
+
+def look(strategy: Strategy, data: TrainingData, precision: Precision) -> list[Finding]:
+    """What of it shows without a batch; a joint act of all processes."""
     found = [*_of_settings(data, strategy, precision)]
-    tokens = torch.from_numpy(data.rows.input_ids[:TOKENS].astype(np.int64)).to(place.device)
+    tokens = torch.from_numpy(data.rows.input_ids[:TOKENS].astype(np.int64)).to(precision.device)
     with measuring(strategy) as call:
         found += _of_loss(call, tokens, type(strategy.learner.causal).__name__)
         if data.packed.any():
             found += _of_packing(call, tokens)
-    if not errors(found):
-        found += _of_memory(place, strategy, data, course)
     return found
 
 

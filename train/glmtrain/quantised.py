@@ -107,6 +107,16 @@ def sizes(model: nn.Module) -> dict[int, int]:
     return found
 
 
+def state_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """The scales of quantised weights, which are no parameters and no buffers."""
+    for part in model.modules():
+        held = [each[0].quant_state for each in getattr(part, "parametrizations", {}).values()]
+        own = getattr(getattr(part, "weight", None), "quant_state", None)
+        for state in [*held, *([] if own is None else [own])]:
+            nested = [state.state2.absmax, state.state2.code] if state.nested else []
+            yield from (each for each in (state.absmax, state.code, *nested) if each is not None)
+
+
 def _weights(model: CausalModel, targets: Collection[str]) -> Iterator[tuple[str, str]]:
     """Modules' names and the names of those of their parameters that are to be quantised."""
     kept = tuple(f".{target}" for target in targets if is_weight(target))

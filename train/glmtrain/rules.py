@@ -20,10 +20,12 @@ ERRORS = 2  # so many standard errors a rise must be above nothing
 FEWEST_HELD_OUT = 8  # answers; a standard error of fewer is itself uncertain
 FEWEST_TO_SHUFFLE = 4  # answers; the shuffled ones of fewer are a matter of chance
 LEAST_GAP = 0.02  # of the loss; what a change of batches makes
+FITS_WELL = 0.05  # of the loss; with such a gap the model does tell prompts apart
 LEAK = 0.25  # of the difference that a row makes whose segments do see each other
 LOSS_ERROR = 0.02  # relative; the model's own loss may be rounded to half precision
 MUCH = 0.2  # of the loss before; what is learned by heart falls further still
 STOP_LIKELY = 0.5  # below it, greedy generation may well go past the end
+STOP_RARE = 0.1  # below it, or below half of what it was, it surely will
 
 
 @rule("CF101", Severity.WARNING)
@@ -188,7 +190,7 @@ def nothing_learned(learned: Learned) -> dict[str, float | int] | None:
 
 
 @rule("LG102", Severity.WARNING)
-def only_manner_learned(learned: Learned) -> dict[str, float] | None:
+def only_manner_learned(learned: Learned) -> dict[str, float | Severity] | None:
     """The model learned how answers are written, but not which answer belongs to which prompt.
 
     Evidence: the loss of trained answers is {own:.3g} behind their own prompts and {shuffled:.3g}
@@ -205,11 +207,19 @@ def only_manner_learned(learned: Learned) -> dict[str, float] | None:
     if after > max(before, 0.0) + LEAST_GAP * learned.after.loss:
         return None
     own, shuffled = learned.after.loss, learned.after.shuffled
-    return {"own": own, "shuffled": shuffled, "after": after, "before": before}
+    # A base that fitted answers to their prompts before may have had nothing more to learn there.
+    severity = Severity.WARNING if after < FITS_WELL * own else Severity.INFO
+    return {
+        "own": own,
+        "shuffled": shuffled,
+        "after": after,
+        "before": before,
+        "severity": severity,
+    }
 
 
 @rule("LG103", Severity.WARNING)
-def stop_unlikely(learned: Learned) -> dict[str, float | str] | None:
+def stop_unlikely(learned: Learned) -> dict[str, float | str | Severity] | None:
     """The model is unlikely to end its turn.
 
     Evidence: where a trained answer ends, the token that ends the turn has a probability of
@@ -221,7 +231,12 @@ def stop_unlikely(learned: Learned) -> dict[str, float | str] | None:
     after, before = learned.after.stop, learned.before.stop
     if after is None or not after < STOP_LIKELY:
         return None
-    return {"after": after, "before": "unknown" if before is None else f"{before:.0%}"}
+    rare = after < STOP_RARE or (before is not None and after < before / 2)
+    return {
+        "after": after,
+        "before": "unknown" if before is None else f"{before:.0%}",
+        "severity": Severity.WARNING if rare else Severity.INFO,
+    }
 
 
 @rule("LG104", Severity.WARNING)

@@ -5,6 +5,7 @@ OUTPUT/
     run.json                    base model, shards, decisions, losses before and after, state
     metrics.jsonl               one object a step
     checkpoints/step-…/         see `checkpoint`
+    evidence/step-…/            of a step that was left out, see `evidence`
     adapter_config.json, adapter_model.safetensors    at the end (or a whole model)
 
 Every process does all of it; the main one alone writes and tells.
@@ -27,6 +28,7 @@ from glmtrain import (
     data,
     derive,
     devices,
+    evidence,
     exchanges,
     flops,
     footprint,
@@ -46,6 +48,7 @@ from glmtrain.config import as_dict
 from glmtrain.course import Course
 from glmtrain.derive import Decision
 from glmtrain.devices import Place
+from glmtrain.evidence import Evidence
 from glmtrain.footprint import DryRun
 from glmtrain.generate import Speaker
 from glmtrain.guard import Guard
@@ -90,11 +93,15 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
-    """How a run is begun: gone on with, in place of an earlier one, in spite of what was found."""
+    """How a run is begun: gone on with, in place of an earlier one, in spite of what was found.
+
+    `start` is a checkpoint, maybe another run's, to begin a new run from.
+    """
 
     resume: bool = False
     overwrite: bool = False
     force: bool = False
+    start: Path | None = None
 
 
 def train(
@@ -153,7 +160,7 @@ class Training:
         self.data = self._load_data(config, unpacked)
         self.precision = precision.choose(config.precision, place.device)
         self.course: Course
-        self._base: Mapping[str, Any]
+        self.base: Mapping[str, Any]
         self.plan, self.strategy, self._costs = self._load_model(config)
         for decision in self.plan.decisions:
             self._shown.note(str(decision))
@@ -171,7 +178,7 @@ class Training:
         """Check, train, measure, save."""
         self._preflight()
         loop = self.loop()
-        saved = self._saved(loop)
+        saved = self.saved(loop)
         record, done = self._begin(saved)
         last, stopped_by = self._follow(loop, saved, done)
         best = self._take_best(saved, last)
@@ -208,7 +215,7 @@ class Training:
         """Load the model and share it; refuse what doesn't fit before a step is made."""
         with self.place.turn():
             base = methods.load(config, self.precision, self.place)
-            self._base = model.describe(config.model.path, base)
+            self.base = model.describe(config.model.path, base)
             filled, decisions = derive.fill(config, self.data, methods.targets(base, config))
             made = self._plan(filled, decisions)
             learner = methods.prepare(
@@ -258,7 +265,8 @@ class Training:
             guard=self._guard,
         )
 
-    def _saved(self, loop: Loop) -> Saved:
+    def saved(self, loop: Loop) -> Saved:
+        """What of the run changes from step to step."""
         return Saved(
             place=self.place,
             strategy=self.strategy,
@@ -271,20 +279,23 @@ class Training:
         if self._mode.resume:
             finished = read_record(self._output.folder).get("state") == "finished"
             shards = self.data.fingerprints()
-            record = self._output.continue_record(config, self._base, shards)
+            record = self._output.continue_record(config, self.base, shards)
             done = saved.restore(checkpoint.latest(self._output.folder))
             if finished:  # else it was killed before its weights were in place
                 self._check_goes_on(done)
             if self.place.main:
                 self._metrics.keep_until(done)
+                evidence.keep_until(self._output.folder, done)
         else:
             before = self._measure()
             learning = self.strategy.learner.learning()
             trainable = sum(weight.numel() for weight in learning.values())
-            record = self._output.new_record(self._base, self.data, trainable)
+            record = self._output.new_record(self.base, self.data, trainable)
             record["learned"] = {"before": before.as_json()}
             if self.place.main:
                 self._output.clear()
+            if self._mode.start is not None:
+                done = saved.restore(self._mode.start)
         self._write(record)
         return record, done
 
@@ -304,10 +315,12 @@ class Training:
             return last, None
         self._shown.begin(steps, done)
         tracked = self._track()
+        kept = Evidence(saved=saved, course=self.course, plan=self.plan)
         try:
             with StopSignal() as stop:
                 for step in loop.steps(done):
                     last = step.step
+                    step = replace(step, evidence=kept.take(step))
                     step, best = self._evaluated(step)
                     self._tell(step, tracked)
                     stopped = self.place.any(stop.received is not None)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
-from glmreport.text import Text
 from torch import Tensor, nn
 
 from glmtrain import settings
 from glmtrain.batches import Inputs
 from glmtrain.imitation import Told, hidden_distance, imitation_loss
 from glmtrain.learner import Learner, Returns
-from glmtrain.loss import Kernel, labelled
+from glmtrain.loss import labelled
 from glmtrain.model import CausalModel, head_weight
 
 PROJECTION = "projection.weight"
 """The name, among the weights that learn, of what maps hidden states to the teacher's width."""
-
-KERNEL = Kernel(name="torch", reason=Text("kernel.reason.none"))
-"""No other compares with a teacher."""
 
 
 class Student(Learner):
@@ -35,8 +29,7 @@ class Student(Learner):
     def __init__(
         self, learner: Learner, *, teacher: Learner, chosen: settings.Distill, seed: int
     ) -> None:
-        objective = replace(learner.objective, kernel=KERNEL)
-        super().__init__(learner.causal, objective=objective, adapter=learner.adapter)
+        super().__init__(learner.causal, objective=learner.objective, adapter=learner.adapter)
         # Not a submodule: it is not trained, saved, or shared out among devices.
         object.__setattr__(self, "teacher", teacher)
         self.chosen = chosen

@@ -125,18 +125,25 @@ def shards_of(run: Trained, moved: Sequence[str] = ()) -> list[str]:
 
     Raises UsageError where one is not to be found, or a folder of `moved` is none of them.
     """
-    there = {_digest(folder): folder for folder, _ in run.shards}
+    return found_shards(run.folder, run.shards, moved)
+
+
+def found_shards(
+    run: Path, shards: Sequence[tuple[str, str]], moved: Sequence[str] = ()
+) -> list[str]:
+    """As `shards_of`, for the run in a folder whose record tells of `shards`, finished or not."""
+    there = {_digest(folder): folder for folder, _ in shards}
     for folder in moved:
-        if _digest(folder) not in [digest for _, digest in run.shards]:
-            raise UsageError(f"--shards {folder}: not shards that {run.folder} was trained on")
+        if _digest(folder) not in [digest for _, digest in shards]:
+            raise UsageError(f"--shards {folder}: not shards that {run} was trained on")
         there[_digest(folder)] = folder
-    for folder, digest in run.shards:
+    for folder, digest in shards:
         if digest not in there:
             raise UsageError(
-                f"{folder}: no longer the shards that {run.folder} was trained on; "
+                f"{folder}: no longer the shards that {run} was trained on; "
                 "name the folder where they lie with --shards DIR"
             )
-    return [there[digest] for _, digest in run.shards]
+    return [there[digest] for _, digest in shards]
 
 
 def base(path: str, run: Trained, chosen: Precision) -> CausalModel:

@@ -9,23 +9,14 @@ from glmprep.console import printable
 from glmprep.findings import Finding
 from glmprep.pages import finding_views, provenance, verdict_level
 from glmreport import charts
-from glmreport.page import (
-    Block,
-    Chart,
-    Column,
-    Fact,
-    Page,
-    Paragraph,
-    Section,
-    Step,
-    Table,
-    Value,
-    Verdict,
-)
-from glmreport.text import Literal, Message, Text
+from glmreport.page import Block, Chart, Column, Fact, Page, Section, Step, Table, Value, Verdict
+from glmreport.text import Literal, Text
 from glmtrain.probe import DtypeCheck, Recommendation
 
 from glmdiag.hardware import SHORT, Machine
+from glmdiag.room import Room
+from glmdiag.views import devices
+from glmdiag.views.devices import columns, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,8 +24,19 @@ if TYPE_CHECKING:
 INSTALL = "pip install torch 'glm-finetune-suite[train]'"
 
 
-def page(machine: Machine, findings: Sequence[Finding], command: str) -> Page:
-    """The whole report on a machine."""
+def page(
+    machine: Machine,
+    findings: Sequence[Finding],
+    command: str,
+    model: str = "",
+    rooms: Sequence[Room] = (),
+) -> Page:
+    """The whole report on a machine; `rooms` are what fits of `model`."""
+    sections = [*_formats(machine.recommendation), devices.units(machine)]
+    if machine.attention is not None:
+        sections.append(devices.attention(machine.attention))
+    if rooms:
+        sections.append(devices.fitting(model, rooms, _short(machine)))
     return Page(
         kind="glmdiag hw",
         title=Text("diag.hw.title"),
@@ -42,30 +44,50 @@ def page(machine: Machine, findings: Sequence[Finding], command: str) -> Page:
         verdict=_verdict(machine, findings),
         steps=_steps(machine, findings),
         facts=_facts(machine),
-        sections=[*_formats(machine.recommendation), *_devices(machine), _software(machine)],
+        sections=[*sections, devices.devices(machine), _software(machine)],
         findings=finding_views(findings),
         provenance=provenance(command, []),
     )
 
 
-def summary(machine: Machine, console: Console) -> None:
+def summary(
+    machine: Machine, console: Console, model: str = "", rooms: Sequence[Room] = ()
+) -> None:
     """The machine in a few lines."""
-    cpu, found = machine.cpu, machine.recommendation
-    lines = [
-        f"{'processor':<12}{cpu.name}, {cpu.threads} threads, {' '.join(cpu.flags) or 'no bf16'}",
-        f"{'memory':<12}{_of(cpu.memory_free, cpu.memory_total)}",
-    ]
-    for device in machine.devices:
-        told = _of(device.memory_free, device.memory_total)
-        lines.append(f"{device.place:<12}{device.name}, {told}")
+    lines = [*_cpu_lines(machine), *_device_lines(machine)]
     versions = ", ".join(f"{name} {version or '-'}" for name, version in machine.versions.items())
-    lines.append(f"{'versions':<12}{versions}")
-    for name in machine.unseen:
-        lines.append(f"{'not seen':<12}{name}")
+    lines.append(("versions", versions))
+    lines += [("not seen", name) for name in machine.unseen]
+    found = machine.attention
     if found is not None:
-        lines.append(f"{'train in':<12}{SHORT[found.dtype]} ({found.reason})")
-    for line in lines:
-        console.print(printable(line), soft_wrap=True)
+        taken = f"sdpa takes {_plain(found.plain)}, with a mask {_plain(found.masked)}"
+        lines.append(("attention", f"{found.load}; for heads of {found.head} {taken}"))
+    for room in rooms:
+        fits = "does not fit" if room.longest is None else f"rows of up to {room.longest:,} tokens"
+        lines.append((room.method, f"{model}: {fits}"))
+    if machine.dtype is not None:
+        lines.append(("train in", f"{_short(machine)} ({_reason(machine)})"))
+    for name, text in lines:
+        console.print(printable(f"{name:<12}{text}"), soft_wrap=True)
+
+
+def _cpu_lines(machine: Machine) -> list[tuple[str, str]]:
+    cpu = machine.cpu
+    if cpu is None:
+        return []
+    flags = " ".join(cpu.flags) or "no bf16"
+    return [
+        ("processor", f"{cpu.name}, {cpu.threads} threads, {flags}"),
+        ("memory", _of(cpu.memory_free, cpu.memory_total)),
+    ]
+
+
+def _device_lines(machine: Machine) -> list[tuple[str, str]]:
+    name = "simulated" if machine.simulated else ""
+    return [
+        (name or d.place, f"{d.name}, {d.problem or _of(d.memory_free, d.memory_total)}")
+        for d in machine.devices
+    ]
 
 
 def _of(free: int | None, total: int | None) -> str:
@@ -74,28 +96,46 @@ def _of(free: int | None, total: int | None) -> str:
     return f"{free / (1 << 30):.1f} of {total / (1 << 30):.1f} GiB free"
 
 
+def _short(machine: Machine) -> str:
+    return SHORT[machine.dtype or "float32"]
+
+
+def _plain(kernel: str) -> str:
+    return kernel.removeprefix("sdpa_")
+
+
+def _reason(machine: Machine) -> str:
+    if machine.recommendation is not None:
+        return machine.recommendation.reason
+    return "what the card has units for"
+
+
 def _device_name(machine: Machine) -> str:
-    return machine.devices[0].name if machine.devices else machine.cpu.name
+    if machine.devices:
+        return machine.devices[0].name
+    return machine.cpu.name if machine.cpu else "-"
 
 
 def _verdict(machine: Machine, findings: Sequence[Finding]) -> Verdict:
-    level = verdict_level(findings)
-    found = machine.recommendation
-    if found is None:
+    level, found = verdict_level(findings), machine.recommendation
+    headline = Text("diag.hw.headline.train", dtype=_short(machine))
+    if machine.simulated is not None:
+        headline = Text("diag.hw.headline.card", dtype=_short(machine), card=machine.simulated)
+        detail = Text("diag.hw.detail.card")
+    elif found is None:
         headline, detail = Text("diag.hw.headline.no_torch"), Text("diag.hw.detail.no_torch")
     else:
-        headline = Text("diag.hw.headline.train", dtype=SHORT[found.dtype])
         detail = Text(f"diag.hw.detail.{found.bf16.state}", speed=found.bf16.speedup)
     return Verdict(level=level, headline=headline, detail=detail)
 
 
 def _steps(machine: Machine, findings: Sequence[Finding]) -> list[Step]:
-    found = machine.recommendation
-    if found is None:
+    if machine.dtype is None:
         return [Step(text=Text("diag.hw.step.install"), command=INSTALL)]
-    model = "tiny" if found.device == "cpu" else "zai-org/glm-4-9b-chat-hf"
+    found = machine.recommendation
+    model = "tiny" if found and found.device == "cpu" else "zai-org/glm-4-9b-chat-hf"
     train = f"glmtrain run --model {model} --shards SHARDS --output RUN"
-    steps = [Step(text=Text("diag.hw.step.train", dtype=SHORT[found.dtype]), command=train)]
+    steps = [Step(text=Text("diag.hw.step.train", dtype=_short(machine)), command=train)]
     if findings:
         worst = min(findings, key=lambda finding: finding.severity.rank)
         explain = f"glmdiag explain {worst.rule}"
@@ -104,36 +144,24 @@ def _steps(machine: Machine, findings: Sequence[Finding]) -> list[Step]:
 
 
 def _facts(machine: Machine) -> list[Fact]:
-    found, cpu = machine.recommendation, machine.cpu
-    memory: int | None = cpu.memory_total
-    free: int | None = cpu.memory_free
+    cpu, total, free = machine.cpu, None, None
     if machine.devices:
-        memory, free = machine.devices[0].memory_total, machine.devices[0].memory_free
+        total, free = machine.devices[0].memory_total, machine.devices[0].memory_free
+    elif cpu is not None:
+        total, free = cpu.memory_total, cpu.memory_free
     facts = [
         Fact(label=Text("diag.hw.fact.device"), value=_device_name(machine)),
         Fact(
             label=Text("diag.hw.fact.free"),
-            value=_told(free),
-            note=_total(memory),
+            value=size(free) or Text("diag.hw.fact.untold"),
+            note=None if total is None else Text("diag.hw.fact.total", size=total),
         ),
     ]
-    if found is not None:
-        native = "yes" if found.bf16.native else "no"
-        facts.insert(0, Fact(label=Text("diag.hw.fact.dtype"), value=SHORT[found.dtype]))
+    if machine.dtype is not None:
+        native = "yes" if machine.bf16_native else "no"
+        facts.insert(0, Fact(label=Text("diag.hw.fact.dtype"), value=_short(machine)))
         facts.append(Fact(label=Text("diag.hw.fact.native"), value=Text(f"diag.{native}")))
     return facts
-
-
-def _bytes(size: int | None) -> Text | None:
-    return None if size is None else Text("diag.bytes", size=size)
-
-
-def _told(size: int | None) -> Text:
-    return Text("diag.hw.fact.untold") if size is None else Text("diag.bytes", size=size)
-
-
-def _total(size: int | None) -> Text | None:
-    return None if size is None else Text("diag.hw.fact.total", size=size)
 
 
 def _formats(found: Recommendation | None) -> list[Section]:
@@ -141,7 +169,7 @@ def _formats(found: Recommendation | None) -> list[Section]:
     if found is None:
         return []
     checks = (found.fp32, found.bf16, found.fp16)
-    columns = ["dtype", "native", "error", "milliseconds", "speed", "state"]
+    names = ["dtype", "native", "error", "milliseconds", "speed", "state"]
     table = Table(
         columns=[
             Column(
@@ -149,7 +177,7 @@ def _formats(found: Recommendation | None) -> list[Section]:
                 numeric=name in ("error", "milliseconds", "speed"),
                 spec=".2e" if name == "error" else ".3g",
             )
-            for name in columns
+            for name in names
         ],
         rows=[_format_row(check) for check in checks],
     )
@@ -176,58 +204,20 @@ def _format_row(check: DtypeCheck) -> list[Value | None]:
     return [SHORT[check.dtype], native, check.error, milliseconds, check.speedup, state]
 
 
-def _devices(machine: Machine) -> list[Section]:
-    """Accelerators and who uses them; what could not be looked at."""
-    blocks: list[Block] = []
-    if machine.devices:
-        blocks.append(_device_table(machine))
-    processes = [(d.place, process) for d in machine.devices for process in d.processes]
-    if processes:
-        blocks.append(
-            Table(
-                columns=_columns("device", "pid", "user", "process", "memory"),
-                rows=[
-                    [place, str(p.pid), p.user, p.name, _bytes(p.memory)] for place, p in processes
-                ],
-                caption=Text("diag.hw.processes"),
-            )
-        )
-    blocks += [Paragraph(Text(f"diag.hw.unseen.{name}")) for name in machine.unseen]
-    if not blocks:
-        blocks.append(Paragraph(Text("diag.hw.no_device")))
-    return [Section(title=Text("diag.hw.devices"), blocks=blocks)]
-
-
-def _device_table(machine: Machine) -> Table:
-    return Table(
-        columns=_columns("device", "name", "capability", "total", "free"),
-        rows=[
-            [d.place, d.name, d.capability, _bytes(d.memory_total), _bytes(d.memory_free)]
-            for d in machine.devices
-        ],
-    )
-
-
 def _software(machine: Machine) -> Section:
     """The processor and the versions."""
     cpu = machine.cpu
-    rows: list[list[Value | None]] = [
-        [Text("diag.hw.cpu.name"), cpu.name],
-        [Text("diag.hw.cpu.cores"), cpu.cores],
-        [Text("diag.hw.cpu.threads"), cpu.threads],
-        [Text("diag.hw.cpu.memory"), Text("diag.bytes", size=cpu.memory_total)],
-        [Text("diag.hw.cpu.flags"), ", ".join(cpu.flags) or Text("diag.none")],
-        [Text("diag.hw.driver"), machine.driver or Text("diag.none")],
-    ]
+    rows: list[list[Value | None]] = []
+    if cpu is not None:
+        rows += [
+            [Text("diag.hw.cpu.name"), cpu.name],
+            [Text("diag.hw.cpu.cores"), cpu.cores],
+            [Text("diag.hw.cpu.threads"), cpu.threads],
+            [Text("diag.hw.cpu.memory"), Text("diag.bytes", size=cpu.memory_total)],
+            [Text("diag.hw.cpu.flags"), ", ".join(cpu.flags) or Text("diag.none")],
+            [Text("diag.hw.driver"), machine.driver or Text("diag.none")],
+        ]
     versions = machine.versions.items()
     rows += [[Literal(name), version or Text("diag.none")] for name, version in versions]
-    table = Table(columns=_columns("what", "value"), rows=rows)
+    table = Table(columns=columns("what", "value"), rows=rows)
     return Section(title=Text("diag.hw.software"), blocks=[table])
-
-
-def _columns(*names: str) -> list[Column]:
-    return [Column(label=_heading(name)) for name in names]
-
-
-def _heading(name: str) -> Message:
-    return Text(f"diag.hw.column.{name}")

@@ -1,4 +1,4 @@
-"""The labels of a shard folder as a page and in the terminal."""
+"""What is trained in a set of tokens, as a page and in the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 import numpy as np
-from glmprep.findings import Finding
+from glmprep.console import printable
+from glmprep.findings import RULES, Finding
 from glmprep.pages import finding_views, provenance, verdict_level
 from glmreport import charts
 from glmreport.page import (
@@ -25,15 +26,18 @@ from glmreport.page import (
     Value,
     Verdict,
 )
-from glmreport.text import Literal, Text
+from glmreport.text import Catalogue, Literal, RuleTitle, Text
 
 from glmdiag.labels import Labels
+from glmdiag.labels.turns import turns
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 TOKENS_SHOWN = 240
 COUNTS = ("rows", "tokens", "supervised", "bare")
+HEADLINES = ("DL101", "DL102", "DL103", "DL104", "DL105", "DL106")
+"""Rules whose headline says more than their title."""
 
 
 def page(labels: Labels, findings: Sequence[Finding], shards: str, command: str) -> Page:
@@ -43,9 +47,16 @@ def page(labels: Labels, findings: Sequence[Finding], shards: str, command: str)
         title=Text("diag.labels.title"),
         subject=shards,
         verdict=_verdict(labels, findings),
-        steps=_steps(findings, shards),
+        steps=_steps(labels, findings, shards),
         facts=_facts(labels),
-        sections=[_coverage(labels), _endings(labels), _sample(labels)],
+        sections=[
+            _coverage(labels),
+            _turns(labels),
+            _endings(labels),
+            *_served(labels),
+            _sample(labels),
+            *_unseen(labels),
+        ],
         findings=finding_views(findings),
         provenance=provenance(command, [shards]),
     )
@@ -55,9 +66,15 @@ def summary(labels: Labels, console: Console) -> None:
     """The coverage in one line a bucket."""
     total = labels.total
     for each in labels.coverage:
+        padding = f"  {each.padding:6.1%} padding" if labels.from_shards else ""
         console.print(
             f"bucket {each.length:>6}  {each.rows:>8} rows  {each.tokens:>11} tokens  "
-            f"{each.supervised_share:6.1%} trained  {each.padding:6.1%} padding",
+            f"{each.supervised_share:6.1%} trained{padding}",
+            soft_wrap=True,
+        )
+    for turn in turns(labels):
+        console.print(
+            f"turns {turn.place:>7}  {turn.turns:>8} of the assistant  {turn.share:6.1%} trained",
             soft_wrap=True,
         )
     stopped = len(labels.run_ends) - len(labels.open_ends)
@@ -66,14 +83,18 @@ def summary(labels: Labels, console: Console) -> None:
         f"{stopped} of {len(labels.run_ends)} trained answers end in a stop token",
         soft_wrap=True,
     )
+    if labels.made.left_out:
+        console.print(f"{labels.made.left_out} rows are left out by {labels.made.by}")
+    for note in labels.made.notes:
+        console.print(printable(Catalogue.load("en").say(note)), soft_wrap=True)
 
 
 def _verdict(labels: Labels, findings: Sequence[Finding]) -> Verdict:
     level = verdict_level(findings)
-    headline = Text(f"diag.labels.headline.{level}")
+    headline: Text | RuleTitle = Text(f"diag.labels.headline.{level}")
     if level != "good":
         worst = min(findings, key=lambda finding: finding.severity.rank)
-        headline = Text(f"diag.labels.headline.{worst.rule}")
+        headline = _headline(worst)
     runs, unstopped = len(labels.run_ends), len(labels.open_ends)
     # Without a finding the ledger accounts for each answer that has no stop token.
     explained = "pieces" if level == "good" and unstopped else "detail"
@@ -81,7 +102,16 @@ def _verdict(labels: Labels, findings: Sequence[Finding]) -> Verdict:
     return Verdict(level=level, headline=headline, detail=detail)
 
 
-def _steps(findings: Sequence[Finding], shards: str) -> list[Step]:
+def _headline(finding: Finding) -> Text | RuleTitle:
+    if finding.rule in HEADLINES:
+        return Text(f"diag.labels.headline.{finding.rule}")
+    return RuleTitle(finding.rule, RULES[finding.rule].title.rstrip("."))
+
+
+def _steps(labels: Labels, findings: Sequence[Finding], shards: str) -> list[Step]:
+    if not labels.from_shards:
+        made = Step(text=Text("diag.labels.step.make"), command="glmprep bucket DATA -o SHARDS")
+        return [made]
     look = Step(text=Text("diag.labels.step.show"), command=f"glmprep show {quote(shards)}")
     if verdict_level(findings) == "bad":
         again = Step(text=Text("diag.labels.step.again"), command="glmprep bucket DATA -o SHARDS")
@@ -93,7 +123,9 @@ def _steps(findings: Sequence[Finding], shards: str) -> list[Step]:
 def _facts(labels: Labels) -> list[Fact]:
     total = labels.total
     stopped = (len(labels.run_ends) - len(labels.open_ends)) / max(1, len(labels.run_ends))
-    shares = {"trained": total.supervised_share, "stopped": stopped, "padding": total.padding}
+    shares = {"trained": total.supervised_share, "stopped": stopped}
+    if labels.from_shards:
+        shares["padding"] = total.padding
     return [
         Fact(label=Text("diag.labels.fact.rows"), value=total.rows),
         Fact(label=Text("diag.labels.fact.tokens"), value=Text("diag.many", count=total.tokens)),
@@ -107,7 +139,7 @@ def _facts(labels: Labels) -> list[Fact]:
 
 def _coverage(labels: Labels) -> Section:
     """Trained, read and padding tokens of each bucket."""
-    columns = ["length", *COUNTS, "trained", "padding"]
+    columns = ["length", *COUNTS, "trained", *(["padding"] if labels.from_shards else [])]
     shares = {"trained", "padding"}
     table = Table(
         columns=[
@@ -127,12 +159,13 @@ def _coverage(labels: Labels) -> Section:
                 each.supervised,
                 each.without_labels,
                 each.supervised_share,
-                each.padding,
+                *([each.padding] if labels.from_shards else []),
             ]
             for each in labels.coverage
         ],
     )
-    title, intro = Text("diag.labels.coverage.title"), Text("diag.labels.coverage.intro")
+    kind = "intro" if labels.from_shards else "foreign"
+    title, intro = Text("diag.labels.coverage.title"), Text(f"diag.labels.coverage.{kind}")
     return Section(title=title, intro=intro, blocks=[_coverage_chart(labels), table])
 
 
@@ -141,8 +174,9 @@ def _coverage_chart(labels: Labels) -> Chart:
     computed = {
         "supervised": [each.supervised for each in buckets],
         "context": [each.tokens - each.supervised for each in buckets],
-        "padding": [each.rows * each.length - each.tokens for each in buckets],
     }
+    if labels.from_shards:
+        computed["padding"] = [each.rows * each.length - each.tokens for each in buckets]
     return charts.bars(
         [Text("diag.labels.bucket", length=each.length) for each in buckets],
         [charts.Series(Text(f"diag.labels.kind.{name}"), v) for name, v in computed.items()],
@@ -165,6 +199,62 @@ def _endings(labels: Labels) -> Section:
     )
     title, intro = Text("diag.labels.endings.title"), Text("diag.labels.endings.intro")
     return Section(title=title, intro=intro, blocks=[table])
+
+
+def _turns(labels: Labels) -> Section:
+    """Which of the assistant's turns have a label, by their place."""
+    columns = (("place", ""), ("turns", "number"), ("labelled", "number"), ("share", "percent"))
+    table = Table(
+        columns=[
+            Column(
+                label=Text(f"diag.labels.column.{name}"),
+                numeric=bool(kind),
+                bar=kind == "percent",
+                spec="percent" if kind == "percent" else "",
+            )
+            for name, kind in columns
+        ],
+        rows=[
+            [Text(f"diag.labels.place.{each.place}"), each.turns, each.trained, each.share]
+            for each in turns(labels)
+        ],
+    )
+    title, intro = Text("diag.labels.turns.title"), Text("diag.labels.turns.intro")
+    return Section(title=title, intro=intro, blocks=[table])
+
+
+def _served(labels: Labels) -> list[Section]:
+    """Which of the stops end generation; nothing where it is not known."""
+    if labels.served is None:
+        return []
+    learned = labels.said[labels.run_ends]
+    decode = labels.tokenizer.decode
+    table = Table(
+        columns=[
+            Column(label=Text("diag.labels.column.stop")),
+            Column(label=Text("diag.labels.column.ends"), numeric=True),
+            Column(label=Text("diag.labels.column.served")),
+        ],
+        rows=[
+            [
+                Literal(decode([stop])),
+                int((learned == stop).sum()),
+                Text(f"diag.labels.{'served' if stop in labels.served.ids else 'unserved'}"),
+            ]
+            for stop in labels.closers
+        ],
+    )
+    intro = Text("diag.labels.contract.intro", where=labels.served.where)
+    return [Section(title=Text("diag.labels.contract.title"), intro=intro, blocks=[table])]
+
+
+def _unseen(labels: Labels) -> list[Section]:
+    """What was not read, or read otherwise than one might think."""
+    notes = [[note] for note in labels.made.notes]
+    if not notes:
+        return []
+    table = Table(columns=[Column(label=Text("diag.labels.column.note"))], rows=notes)
+    return [Section(title=Text("diag.labels.unseen"), blocks=[table])]
 
 
 def _sample(labels: Labels) -> Section:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from shlex import quote
 from typing import TYPE_CHECKING, TypeAlias
 from typing import Literal as OneOf
 
 from glmprep.console import printable
-from glmprep.findings import Finding, Severity
+from glmprep.findings import RULES, Finding, Severity
 from glmprep.pages import finding_views, provenance, verdict_level
 from glmreport import charts
 from glmreport.page import Fact, Page, Paragraph, Section, Step, Verdict
-from glmreport.text import Catalogue, Literal, Text
+from glmreport.text import Catalogue, Literal, RuleTitle, Text
 
 from glmdiag.logs import Log
 
@@ -23,16 +24,28 @@ if TYPE_CHECKING:
 MarkerLevel: TypeAlias = OneOf["note", "warn", "bad"]
 POINTS = 1500  # more than the pixels of a chart
 MARKERS = 8
+SMOOTHED = ("loss", "grad_norm", "speed")
+SPAN = 100.0  # times the median: then a logarithmic axis
 SMOOTHED_FROM = 60  # points; fewer are read one by one
-LABEL_COMMAND = "glmdiag labels SHARDS"
 COMMANDS = {
-    "LG001": LABEL_COMMAND,
-    "LG002": LABEL_COMMAND,
-    "LG003": LABEL_COMMAND,
-    "LG004": "glmprep show SHARDS",
-    "LG005": LABEL_COMMAND,
-    "LG007": LABEL_COMMAND,
+    "labels": "glmdiag labels SHARDS",
+    "memory": "glmdiag hw",
+    "resume": "glmtrain run --resume",
 }
+THEMES = {
+    "labels": ("LG009", "LG011", "LG012", "LG014", "LG026", "LG038", "LG039"),
+    "precision": ("LG010", "LG024", "LG025"),
+    "rate": ("LG013", "LG016", "LG017", "LG018", "LG019", "LG021", "LG022", "LG023"),
+    "memory": ("LG027", "LG028", "LG029", "LG030", "LG031", "LG032", "LG033"),
+    "passes": ("LG015", "LG035", "LG036"),
+    "resume": ("LG020", "LG034", "LG037"),
+}
+OWN = ("LG001", "LG002", "LG003", "LG004", "LG005", "LG006", "LG007", "LG008")
+"""Rules with a headline and a step of their own; the others share those of their theme."""
+OWN_COMMANDS = dict.fromkeys(OWN, "glmdiag labels SHARDS") | {"LG004": "glmprep show SHARDS"}
+ALONE = {"LG006", "LG008"}  # nothing to run but the training
+SPEEDS = ("tokens_per_second", "samples_per_second", "seconds")
+GIB = 1 << 30
 
 
 def page(log: Log, findings: Sequence[Finding], command: str) -> Page:
@@ -44,9 +57,13 @@ def page(log: Log, findings: Sequence[Finding], command: str) -> Page:
         verdict=_verdict(log, findings),
         steps=_steps(log, findings),
         facts=_facts(log),
-        sections=[_loss(log, findings), *_others(log), *_unseen(log)],
+        sections=[
+            *([loss_section(log, findings)] if log.losses else []),
+            *_others(log, findings),
+            *_unseen(log),
+        ],
         findings=finding_views(findings),
-        provenance=provenance(command, [str(log.path)]),
+        provenance=provenance(command, [str(path) for path in log.pieces]),
     )
 
 
@@ -77,35 +94,47 @@ def _verdict(log: Log, findings: Sequence[Finding]) -> Verdict:
         )
     if level == "good":
         return Verdict(level=level, headline=Text("diag.log.headline.good"), detail=detail)
-    worst = min(findings, key=lambda finding: finding.severity.rank)
-    headline = Text(f"diag.log.headline.{worst.rule}", step=worst.data["step"])
+    worst = min(findings, key=lambda finding: (finding.severity.rank, finding.rule))
+    at = worst.data["step"]
+    if worst.rule in OWN:
+        headline = Text(f"diag.log.headline.{worst.rule}", step=at)
+    else:
+        title = RuleTitle(worst.rule, RULES[worst.rule].title.rstrip("."))
+        headline = Text("diag.log.headline.found", title=title, step=at)
     return Verdict(level=level, headline=headline, detail=detail)
 
 
 def _steps(log: Log, findings: Sequence[Finding]) -> list[Step]:
-    """What to do about each rule that fired, or how to keep watch."""
+    """What to do about what was found, worst first, each advice once; or how to keep watch."""
     ordered = sorted(findings, key=lambda finding: (finding.severity.rank, finding.rule))
-    rules = dict.fromkeys(finding.rule for finding in ordered)
-    steps = [
-        Step(
-            text=Text(f"diag.log.step.{rule}"),
-            command=COMMANDS.get(rule, f"glmdiag explain {rule}"),
-        )
-        for rule in rules
-    ]
-    again = f"glmdiag log {quote(str(log.path))} --fail-on warning"
-    return steps or [Step(text=Text("diag.log.step.good"), command=again)]
+    made: dict[str, Step] = {}
+    for rule in (finding.rule for finding in ordered if finding.severity is not Severity.INFO):
+        theme = rule if rule in OWN else _theme(rule)
+        command = COMMANDS.get(theme) or OWN_COMMANDS.get(rule)
+        if command is None or rule in ALONE:
+            command = f"glmdiag explain {rule}"
+        made.setdefault(theme, Step(text=Text(f"diag.log.step.{theme}"), command=command))
+    file = quote(str(log.path))
+    good = Step(text=Text("diag.log.step.good"), command=f"glmdiag log {file} --fail-on warning")
+    follow = Step(text=Text("diag.log.step.follow"), command=f"glmdiag log {file} --follow")
+    return list(made.values()) or [good, follow]
+
+
+def _theme(rule: str) -> str:
+    return next((theme for theme, rules in THEMES.items() if rule in rules), "read")
 
 
 def _facts(log: Log) -> list[Fact]:
     sums = log.as_json()
-    rates = [step.learning_rate for step in log.steps if step.learning_rate is not None]
+    rates = [rate for _, rate in log.points("learning_rate") if math.isfinite(rate)]
     values = {
         "steps": sums["last_step"],
+        "planned": sums["planned_steps"],
         "first": sums["first_loss"],
         "last": sums["last_loss"],
         "lowest": sums["lowest_loss"],
-        "rate": max(rates, default=None),
+        "eval": sums["lowest_eval_loss"],
+        "rate": f"{max(rates):.3g}" if rates else None,
     }
     return [
         Fact(label=Text(f"diag.log.fact.{name}"), value=value)
@@ -114,7 +143,7 @@ def _facts(log: Log) -> list[Fact]:
     ]
 
 
-def _loss(log: Log, findings: Sequence[Finding]) -> Section:
+def loss_section(log: Log, findings: Sequence[Finding]) -> Section:
     """The loss curve with the findings marked."""
     levels: dict[Severity, MarkerLevel]
     levels = {Severity.ERROR: "bad", Severity.WARNING: "warn", Severity.INFO: "note"}
@@ -124,10 +153,13 @@ def _loss(log: Log, findings: Sequence[Finding]) -> Section:
             label=Literal(finding.rule),
             level=levels[finding.severity],
         )
-        for finding in findings[:MARKERS]
+        for finding in sorted(findings, key=lambda each: each.severity.rank)[:MARKERS]
     ]
+    drawn = [_line("loss", log.losses)]
+    if evaluations := log.points("eval_loss"):
+        drawn.append(_line("eval_loss", evaluations))
     chart = charts.lines(
-        [_line("loss", log.losses)],
+        drawn,
         caption=Text("diag.log.loss.caption"),
         x_label=Text("diag.log.axis.step"),
         y_label=Text("diag.log.axis.loss"),
@@ -137,22 +169,42 @@ def _loss(log: Log, findings: Sequence[Finding]) -> Section:
     return Section(title=Text("diag.log.loss.title"), blocks=[chart])
 
 
-def _others(log: Log) -> list[Section]:
-    """Gradient norm and learning rate, where they were logged."""
-    sections = []
-    for name in ("grad_norm", "learning_rate"):
-        seen = [(s.step, v) for s in log.steps if (v := getattr(s, name)) is not None]
-        if len(seen) < 2:
-            continue
-        chart = charts.lines(
-            [_line(name, seen)],
-            caption=Text(f"diag.log.{name}.caption"),
-            x_label=Text("diag.log.axis.step"),
-            y_label=Text(f"diag.log.axis.{name}"),
-            y_spec=".1e" if name == "learning_rate" else "compact",
-        )
-        sections.append(Section(title=Text(f"diag.log.{name}.title"), blocks=[chart]))
-    return sections
+def _others(log: Log, findings: Sequence[Finding]) -> list[Section]:
+    """What else was logged, each as a curve of its own."""
+    speed = next((name for name in SPEEDS if len(log.points(name)) > 1), SPEEDS[0])
+    speeds = log.points(speed)
+    if speed == "seconds":
+        speeds = [(step, 1 / value) for step, value in speeds if value > 0]
+    seen = {name: log.points(name) for name in ("grad_norm", "learning_rate", "loss_scale")}
+    seen["memory"] = [(step, size / GIB) for step, size in log.points("memory")]
+    seen["speed"] = speeds
+    return [_other(name, points, findings) for name, points in seen.items() if _drawable(points)]
+
+
+def _drawable(points: Sequence[tuple[int, float]]) -> bool:
+    return sum(math.isfinite(value) for _, value in points) > 1
+
+
+def _other(name: str, points: Sequence[tuple[int, float]], findings: Sequence[Finding]) -> Section:
+    caption = Text(f"diag.log.{name}.caption")
+    found = [f.data["period"] for f in findings if f.rule in ("LG027", "LG029")]
+    if name == "memory" and found:
+        caption = Text("diag.log.memory.caption_period", period=found[0])
+    chart = charts.lines(
+        [_line(name, points)],
+        caption=caption,
+        x_label=Text("diag.log.axis.step"),
+        y_label=Text(f"diag.log.axis.{name}"),
+        y_spec=".1e" if name == "learning_rate" else "compact",
+        log_y=name == "loss_scale" or (name == "grad_norm" and _spans(points)),
+    )
+    return Section(title=Text(f"diag.log.{name}.title"), blocks=[chart])
+
+
+def _spans(points: Sequence[tuple[int, float]]) -> bool:
+    """Whether values differ by so much that a linear axis shows the largest alone."""
+    values = [value for _, value in points if 0 < value < math.inf]
+    return max(values) > SPAN * statistics.median(values) if values else False
 
 
 def _line(name: str, points: Sequence[tuple[int, float]]) -> charts.Line:
@@ -161,7 +213,7 @@ def _line(name: str, points: Sequence[tuple[int, float]]) -> charts.Line:
     size = math.ceil(len(ordered) / POINTS)
     stretches = (ordered[i : i + size] for i in range(0, len(ordered), size))
     kept = [max(stretch, key=_badness) for stretch in stretches]
-    smooth = name != "learning_rate" and len(kept) >= SMOOTHED_FROM
+    smooth = name in SMOOTHED and len(kept) >= SMOOTHED_FROM
     steps, values = zip(*kept, strict=True)
     return charts.Line(Text(f"diag.log.axis.{name}"), steps, values, smooth)
 

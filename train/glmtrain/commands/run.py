@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from glmprep.console import Outcome, Output, output_options, printable, terminal
-from glmprep.errors import UsageError
 
 from glmtrain import libraries
 
@@ -129,7 +127,7 @@ def run(
     libraries.require()
     from glmtrain import devices, rehearsal
     from glmtrain import run as training
-    from glmtrain.config import build
+    from glmtrain.config import build, parse
     from glmtrain.progress import display
     from glmtrain.run import Mode
 
@@ -137,7 +135,7 @@ def run(
         options[name] = options[name] or None
     asked = [(str(config), _read(config))] if config else []
     asked.append(("command line", _settings(options)))
-    asked += [(f"--set {one}", _parse_set(one)) for one in sets]
+    asked += [(f"--set {one}", parse(one)) for one in sets]
     settings = build(asked)
     if resume:
         from glmtrain.output import resolved
@@ -175,19 +173,6 @@ def _settings(options: dict[str, Any]) -> Settings:
             section, _, key = OPTIONS[option].partition(".")
             settings.setdefault(section, {})[key] = value
     return settings
-
-
-def _parse_set(text: str) -> Settings:
-    """`section.key=value`, the value as in TOML or else a plain string."""
-    name, equals, value = text.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not (equals and dot and section and key):
-        raise UsageError(f"--set {text}: write SECTION.KEY=VALUE, such as lora.dropout=0.1")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value
-    return {section: {key: parsed}}
 
 
 def _measured(found: DryRun) -> Outcome:
