@@ -55,6 +55,9 @@ def both_halves(config: TrainerConfig) -> Iterator[Finding]:
         yield both_halves.finding(
             config.where("bf16"), bf16=config.key("bf16"), fp16=config.key("fp16")
         )
+    plan = config.deepspeed
+    if plan is not None and plan.bf16 is True and plan.fp16 is True:
+        yield both_halves.finding(plan.name, bf16="bf16.enabled", fp16="fp16.enabled")
 
 
 @rule("CF202", Severity.ERROR)

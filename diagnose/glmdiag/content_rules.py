@@ -71,8 +71,8 @@ def odd_rows(labels: Labels) -> Iterator[Finding]:
     each such row pulls the weights its way.
     Fix: look at these rows, and make them again or leave them out.
     """
-    found = None if labels.from_shards else common_words(labels)
-    if found is None or found.all < LEAST_COMMON:
+    found = common_words(labels)
+    if found.all < LEAST_COMMON:
         return
     odd = found.places[found.rows < LEAST_OF_ROW]
     if len(odd):
@@ -97,8 +97,8 @@ def other_vocabulary(labels: Labels) -> Iterator[Finding]:
     Fix: tokenize the data with the model's own tokenizer, or name the one that made it with
     --tokenizer.
     """
-    found = None if labels.from_shards else common_words(labels)
-    if found is not None and found.all < LEAST_COMMON:
+    found = common_words(labels)
+    if found.all < LEAST_COMMON:
         yield other_vocabulary.finding(
             WHERE, examples=labels.examples(found.places), rows=len(found.rows), common=found.all
         )

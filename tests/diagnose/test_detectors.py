@@ -9,7 +9,7 @@ from glmtrain.detectors import SPIKES_TOLD, Step, Watch, detect
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.diagnose.healthy_runs import EXAMPLES
+from tests.diagnose.healthy_runs import EXAMPLES, MOST
 
 Losses = np.ndarray
 STEPS = 400
@@ -105,7 +105,7 @@ def healthy(seed: int) -> Iterator[tuple[str, Losses]]:
     yield "falling", 1 + 1.5 * np.exp(-t / (n / 5)) + random.normal(0, 0.08, n)
     yield "low from the start", 0.3 * np.exp(-0.3 * t / n) * np.exp(random.normal(0, 0.25, n))
     yield "one row a batch", (0.9 + 1.2 * np.exp(-3 * t / n)) * np.exp(random.normal(0, 0.4, n))
-    tails = np.exp(0.3 * random.standard_t(8, n))
+    tails = np.exp(0.3 * np.clip(random.standard_t(8, n), -6, 6))  # a row of 17 nats is a spike
     yield "heavy tails", (0.9 + 1.2 * np.exp(-3 * t / n)) * tails
     yield "random weights", 1.5 + 10 * np.exp(-t / 30) + random.normal(0, 0.1, n)
     yield "plateau after a quick fall", 1.1 + 1.5 * np.exp(-t / 5) + random.normal(0, 0.05, n)
@@ -119,7 +119,7 @@ def healthy(seed: int) -> Iterator[tuple[str, Losses]]:
 
 
 @settings(max_examples=EXAMPLES)
-@given(seed=st.integers(0, 1 << 20))
+@given(seed=st.integers(0, MOST - 1))
 def test_healthy_curves_raise_no_alarm(seed):
     for kind, losses in healthy(seed):
         last, warm = len(losses) - 1, len(losses) // 10 + 1

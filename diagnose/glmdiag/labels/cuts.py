@@ -41,7 +41,7 @@ def cuts(labels: Labels) -> Cuts:
     nothing = np.zeros(0, np.int64)
     lengths = np.diff(np.append(labels.segments, len(labels.trained)))
     piled = _pile(lengths)
-    limit = labels.made.max_length or piled
+    limit = piled or labels.made.max_length
     if limit is None:
         return Cuts(limit=None, rows=0, open=nothing, stopped=nothing, usual=0.0)
     row_ends = labels.rows.offsets[1:][labels.rows.lengths >= limit] - 1
