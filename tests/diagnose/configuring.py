@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import yaml
-from glmdiag.config_lengths import Measured
 from glmdiag.configs import TrainerConfig, read
+from glmdiag.configuration.lengths import Measured
 from glmprep.lengths import Cut
 
 SAMPLES = Path(__file__).parent / "configs"

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import orjson
 import pytest
-from glmdiag import attention, cards, hardware
-from glmdiag.hardware_rules import judge
-from glmdiag.room import rooms
+from glmdiag.machine import attention, cards, hardware
+from glmdiag.machine.hardware_rules import judge
+from glmdiag.machine.room import rooms
 from glmprep.errors import InputError, UsageError
 from glmprep.shape import GLM4_9B
 from glmreport import render

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 from glmdiag import checkpoints
-from glmdiag.checkpoint_rules import judge, merged_differs, prefix_lost
 from glmdiag.checkpoints.asked import compare, reload
+from glmdiag.checkpoints.checkpoint_rules import judge, merged_differs, prefix_lost
 from glmdiag.checkpoints.compared import Reloaded
-from glmdiag.learning import read as read_learning
+from glmdiag.checkpoints.learning import read as read_learning
 from glmprep.errors import InputError, UsageError
 from safetensors.torch import load_file, save_file
 

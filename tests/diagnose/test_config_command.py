@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from glmdiag.config_lengths import of_data, of_shards
-from glmdiag.hardware import simulated
+from glmdiag.configuration.lengths import of_data, of_shards
+from glmdiag.machine.hardware import simulated
 from glmprep.options import Reading
 from glmprep.source import Source
 

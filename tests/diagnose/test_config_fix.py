@@ -5,12 +5,12 @@ import tomllib
 
 import pytest
 import yaml
-from glmdiag.config_edit import render, with_value
-from glmdiag.config_fix import changes, fixed, write
-from glmdiag.config_rules import judge
 from glmdiag.configs import load, read
 from glmdiag.configs.document import parse
-from glmdiag.hardware import simulated
+from glmdiag.configuration.edit import render, with_value
+from glmdiag.configuration.fix import changes, fixed, write
+from glmdiag.configuration.rules import judge
+from glmdiag.machine.hardware import simulated
 from glmprep.errors import UsageError
 from glmtrain import config as trainer
 from hypothesis import given, settings

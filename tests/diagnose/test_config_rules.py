@@ -5,10 +5,10 @@ import tomllib
 from importlib import resources
 
 import pytest
-from glmdiag.config_rules import judge
-from glmdiag.config_step_rules import width_of
 from glmdiag.configs import read
-from glmdiag.hardware import simulated
+from glmdiag.configuration.rules import judge
+from glmdiag.configuration.step_rules import width_of
+from glmdiag.machine.hardware import simulated
 from glmprep.findings import RULES, Severity
 
 from tests.diagnose.configuring import GONE, made, measured, sample

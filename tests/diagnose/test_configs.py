@@ -4,12 +4,12 @@ import json
 import string
 
 import pytest
-from glmdiag.config_effects import effects
-from glmdiag.config_fix import changes, fixed
-from glmdiag.config_rules import judge
 from glmdiag.configs import load, read
 from glmdiag.configs.document import parse
-from glmdiag.hardware import simulated
+from glmdiag.configuration.effects import effects
+from glmdiag.configuration.fix import changes, fixed
+from glmdiag.configuration.rules import judge
+from glmdiag.machine.hardware import simulated
 from glmprep.errors import InputError, SuiteError, UsageError
 from hypothesis import given
 from hypothesis import strategies as st

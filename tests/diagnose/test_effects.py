@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 import torch
-from glmdiag import effect_rules, effects
-from glmdiag.effects import Effect
-from glmdiag.trial import prepared
+from glmdiag.preflight import effect_rules, effects
+from glmdiag.preflight.effects import Effect
+from glmdiag.preflight.trial import prepared
 from glmprep.errors import UsageError
 from glmtrain import kernels, neftune, quantised
 from glmtrain.config import build

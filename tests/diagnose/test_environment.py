@@ -4,10 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from glmdiag import compatibility, environment, versions
-from glmdiag.env_rules import judge
-from glmdiag.environment import Environment
-from glmdiag.versions import Unmet
+from glmdiag.software import compatibility, environment, versions
+from glmdiag.software.env_rules import judge
+from glmdiag.software.environment import Environment
+from glmdiag.software.versions import Unmet
 from glmprep.errors import InputError
 from glmreport import render
 from packaging.specifiers import SpecifierSet

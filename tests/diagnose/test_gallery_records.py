@@ -18,7 +18,7 @@ ARCHIVES = Path(__file__).parents[1] / "gallery"
 IGNORED = -100
 STOPS = {151329, 151336, 151338}
 SEEDS = {1, 2, 3}
-MACHINE_PATHS = (b"/root/", b"/home/", b"/tmp/", b"/work/")
+MACHINE_PATHS = tuple(f"/{name}/".encode() for name in ("root", "home", "tmp", "work"))
 pytestmark = pytest.mark.skipif(
     not any(ARCHIVES.glob("*.zip")), reason="no archives: run bench/gallery/make.py"
 )

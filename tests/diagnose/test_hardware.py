@@ -6,11 +6,11 @@ import sys
 from dataclasses import replace
 
 import pytest
-from glmdiag import attention, hardware
-from glmdiag.accelerators import Condition, Device, Process
-from glmdiag.hardware import Machine
-from glmdiag.hardware_rules import GIB, judge
-from glmdiag.processor import Cpu
+from glmdiag.machine import attention, hardware
+from glmdiag.machine.accelerators import Condition, Device, Process
+from glmdiag.machine.hardware import Machine
+from glmdiag.machine.hardware_rules import GIB, judge
+from glmdiag.machine.processor import Cpu
 from glmreport import render
 from glmtrain.probe import DtypeCheck, Recommendation
 

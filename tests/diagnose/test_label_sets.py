@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from glmdiag.label_rules import judge
 from glmdiag.labels import Wanted, read
+from glmdiag.labels.label_rules import judge
 from glmprep import families, tokenizer
 from glmprep.errors import InputError, UsageError
 from glmprep.labels import tokenize

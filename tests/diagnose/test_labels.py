@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from glmdiag import labels as module
-from glmdiag.label_rules import judge
 from glmdiag.labels import CLOSE, OPEN, Roles
+from glmdiag.labels.label_rules import judge
 from glmprep import families, tokenizer
 from glmprep.errors import InputError, UsageError
 from glmprep.labels import open_ends, tokenize

@@ -128,14 +128,21 @@ def test_options_that_do_not_fit_are_wrong_usage(path, glmdiag, arguments):
 
 def test_an_interrupt_ends_it_with_the_status_of_the_findings(path):
     path.write_text("".join(line(i, float("nan")) for i in range(1, 9)))
-    code = "import sys; from glmdiag.cli import main; main()"
+    # A test run in the background may have inherited to ignore interrupts.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from glmdiag.cli import main; main()"
+    )
     command = [sys.executable, "-c", code, "log", str(path), "--follow", "--poll", "0.05"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     ) as process:
         assert "LG001" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        try:
+            _, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 1
     assert "stopped at step" in err
 

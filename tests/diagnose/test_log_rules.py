@@ -304,6 +304,18 @@ FAULTS: dict[str, tuple[str, str, int, Run]] = {
     ),
     "weights that stand still": ("LG040", "warning", 1, standing()),
     "thrown up for good": ("LG041", "error", 1, thrown(back=False)),
+    "never as low as at first": (
+        "LG048",
+        "warning",
+        1,
+        run(loss=lambda i: 2.4 if i == 1 else 6.5 + i % 5 / 5),
+    ),
+    "thrown above word frequencies": (
+        "LG049",
+        "warning",
+        5,
+        run(loss=lambda i: {4: 10.5, 5: 12.0}.get(i, 4.0)),
+    ),
     "gradients that grow in vain": ("LG042", "warning", 1, shaking(6.0)),
     "the same row each pass": ("LG043", "warning", 5, poisoned(every_pass=True)),
     "long rows among short ones": (
@@ -485,6 +497,8 @@ SILENT: dict[str, tuple[str, Run]] = {
     "passes without a course": ("LG036", passes(lambda _: 0.0)),
     "weights that move a little": ("LG040", standing(moved=0.05)),
     "thrown up and back again": ("LG041", thrown(back=True)),
+    "lower than at first in the end": ("LG048", run(loss=lambda i: 2.4 + (60 - i) / 30)),
+    "one loss above word frequencies": ("LG049", run(loss=lambda i: 10.5 if i == 4 else 4.0)),
     "gradients that double": ("LG042", shaking(2.0)),
     "one odd row": ("LG043", poisoned(every_pass=False)),
     "rows that are always padded": ("LG044", run(padding=lambda i: 0.6 if i % 2 else 0.4)),

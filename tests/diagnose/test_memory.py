@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from glmdiag.memory import GIB, Lengths, Setup, predict
-from glmdiag.memory_changes import smallest
-from glmdiag.memory_rules import judge
+from glmdiag.memory.changes import smallest
+from glmdiag.memory.memory_rules import judge
+from glmdiag.memory.prediction import GIB, Lengths, Setup, predict
 from glmprep import shapes
 from glmprep.memory import Training
 from glmreport import render

@@ -3,8 +3,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-from glmdiag import nvml
-from glmdiag.accelerators import Condition, Process
+from glmdiag.machine import nvml
+from glmdiag.machine.accelerators import Condition, Process
 
 from tests.diagnose.nvml_stand_in import GIB, StandIn, busy_v100, devices, two_a100
 

@@ -6,8 +6,9 @@ import json
 
 import pytest
 import torch
-from glmdiag import formats, invariances, preflight, scaling, trial_rules
-from glmdiag.trial import prepared
+from glmdiag.preflight import formats, invariances, scaling, trial_rules
+from glmdiag.preflight import whole as preflight
+from glmdiag.preflight.trial import prepared
 from glmtrain import methods, probe
 from glmtrain.config import build
 from glmtrain.learner import Learner

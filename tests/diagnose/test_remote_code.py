@@ -5,9 +5,9 @@ import os
 from dataclasses import replace
 
 import pytest
-from glmdiag import library, remote_code, remote_source
-from glmdiag.code_rules import judge
-from glmdiag.remote_code import RemoteCode
+from glmdiag.software import library, remote_code, remote_source
+from glmdiag.software.code_rules import judge
+from glmdiag.software.remote_code import RemoteCode
 from glmprep.errors import InputError
 from glmreport import render
 
@@ -266,8 +266,8 @@ def test_a_config_that_is_no_json_is_refused(tmp_path):
 
 
 def test_env_shows_where_a_models_code_fails(glmdiag, folder, tmp_path):
-    from glmdiag.env_rules import judge as judge_all
-    from glmdiag.environment import examine
+    from glmdiag.software.env_rules import judge as judge_all
+    from glmdiag.software.environment import examine
     from glmdiag.views.environment import page
 
     files = SOUND | {"modeling_other.py": FAULTY["EN013"]["modeling_small.py"] + "\n# </script>\n"}

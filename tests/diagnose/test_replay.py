@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from glmdiag.activations import Spot, Trace
-from glmdiag.contributions import Pass
-from glmdiag.replay import replay
-from glmdiag.replay_rules import REPLAY_RULES, judge
-from glmdiag.replayed import Record, Replay, Weight
+from glmdiag.replay.activations import Spot, Trace
+from glmdiag.replay.contributions import Pass
+from glmdiag.replay.replay import replay
+from glmdiag.replay.replay_rules import REPLAY_RULES, judge
+from glmdiag.replay.replayed import Record, Replay, Weight
 from glmdiag.views.replay import page
 from glmprep.errors import InputError, UsageError
 from glmreport import render

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from glmdiag import suspects
-from glmdiag.suspects import Signs, cause, rank
+from glmdiag.report import suspects
+from glmdiag.report.suspects import Signs, cause, rank
 from glmprep.findings import RULES, Finding, Severity
 from glmtrain.detectors.zero_rules import nan_logged_as_zero
 
@@ -104,7 +104,7 @@ def test_the_finding_of_a_cause_names_its_evidence() -> None:
 
 def test_every_rule_that_a_cause_speaks_of_exists() -> None:
     code = (
-        "from glmdiag.explain import all_rules; from glmdiag.suspects import unknown_rules;"
+        "from glmdiag.explain import all_rules; from glmdiag.report.suspects import unknown_rules;"
         "all_rules(); assert not unknown_rules(), unknown_rules()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,7 @@ import json
 import math
 
 import pytest
-from glmdiag.verify_fix import Attempt, Trial, attempt
+from glmdiag.replay.verify_fix import Attempt, Trial, attempt
 from glmdiag.views import verify_fix as view
 from glmprep.errors import InputError, UsageError
 from glmreport import render

@@ -45,6 +45,7 @@ def test_every_command_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr, line
     checked = {"audit", "worst", "simulate", "diff", "segment", "bucket", "verify", "show"}
     reports = checked | {"noted", "merge", "hw", "labels", "train", "log", "learned", "eval"}
+    reports |= {"why", "memory", "step"}
     assert {path.stem for path in tmp_path.glob("*.html")} == reports
     assert (tmp_path / "run" / "adapter_model.safetensors").stat().st_size > 0
 

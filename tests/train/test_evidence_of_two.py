@@ -61,8 +61,8 @@ def test_whole_weights_and_the_rows_of_both_are_kept(runs, name):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_one_process_does_the_step_of_two_again(runs, name):
-    from glmdiag.replay import replay
-    from glmdiag.replay_rules import judge
+    from glmdiag.replay.replay import replay
+    from glmdiag.replay.replay_rules import judge
 
     output = runs / name
     line = next(line for line in metrics.read(output) if line["evidence"])

@@ -1,7 +1,7 @@
 """What a run left, examined tensor by tensor: adapters, whole models, optimisers, checkpoints.
 
-`read` gives a `Checkpoint`, which `glmdiag.checkpoint_rules.judge` judges. No tensor file is loaded
-whole, and nothing in a folder is ever executed.
+`read` gives a `Checkpoint`, which `checkpoint_rules.judge` judges. No tensor file is loaded whole,
+and nothing in a folder is ever executed.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ def checkpoint(
     model. Files are read a tensor at a time and never executed.
     """
     from glmdiag import checkpoints
-    from glmdiag.checkpoint_rules import judge
     from glmdiag.checkpoints.asked import compare, reload
+    from glmdiag.checkpoints.checkpoint_rules import judge
     from glmdiag.views.checkpoint import page, summary
 
     found = checkpoints.read(folder, base)

@@ -11,7 +11,7 @@ from glmprep.errors import UsageError
 from glmprep.options import FAMILIES
 
 if TYPE_CHECKING:
-    from glmdiag.config_lengths import Measured
+    from glmdiag.configuration.lengths import Measured
 
 
 @click.command()
@@ -52,11 +52,11 @@ def config(
     FILES are one of glmtrain's TOML, the official GLM-4 YAML, LLaMA-Factory, axolotl or ms-swift
     YAML or JSON, TrainingArguments as JSON, and a DeepSpeed JSON, alone or beside one of these.
     """
-    from glmdiag.config_effects import effects
-    from glmdiag.config_fix import changes, fixed, write
-    from glmdiag.config_rules import judge
     from glmdiag.configs import load
-    from glmdiag.hardware import choose
+    from glmdiag.configuration.effects import effects
+    from glmdiag.configuration.fix import changes, fixed, write
+    from glmdiag.configuration.rules import judge
+    from glmdiag.machine.hardware import choose
     from glmdiag.views.config import Shown, page, summary
 
     if data and shards:
@@ -95,7 +95,7 @@ def _lengths(
     family: str,
 ) -> Measured | None:
     """The lengths of the data that was named, None for none."""
-    from glmdiag.config_lengths import of_data, of_shards
+    from glmdiag.configuration.lengths import of_data, of_shards
 
     if shards:
         return of_shards(shards, limit)

@@ -29,8 +29,8 @@ def env(versions: Path | None, model: Path | None, output: Output) -> None:
     parsed, never run, and compared with the installed transformers: imports, methods and
     parameters that are gone.
     """
-    from glmdiag.env_rules import judge
-    from glmdiag.environment import choose
+    from glmdiag.software.env_rules import judge
+    from glmdiag.software.environment import choose
     from glmdiag.views.environment import page, summary
 
     found = choose(versions, model)

@@ -27,10 +27,10 @@ def hw(simulate: str | None, file: Path | None, model: str | None, output: Outpu
     """
     from glmprep.model import read
 
-    from glmdiag.attention import head_size
-    from glmdiag.hardware import choose
-    from glmdiag.hardware_rules import judge
-    from glmdiag.room import rooms
+    from glmdiag.machine.attention import head_size
+    from glmdiag.machine.hardware import choose
+    from glmdiag.machine.hardware_rules import judge
+    from glmdiag.machine.room import rooms
     from glmdiag.views.hardware import page, summary
 
     folder = None if model in (None, "tiny") else Path(str(model))

@@ -70,9 +70,9 @@ def labels(
     DATA is a shard folder, a tokenized dataset of any trainer (Arrow, Parquet or JSON Lines with
     input_ids and labels), or chat data, which is labelled first as a trainer would.
     """
-    from glmdiag.label_rules import judge
     from glmdiag.labels import Wanted, read
     from glmdiag.labels.asked import by_config
+    from glmdiag.labels.label_rules import judge
     from glmdiag.views.labels import page, summary
 
     if configs:

@@ -22,7 +22,7 @@ def learned(run: Path, base: str | None, verified: Path | None, output: Output) 
 
     RUN is the folder of a glmtrain run, or of a run or checkpoint of transformers.
     """
-    from glmdiag.learning import read
+    from glmdiag.checkpoints.learning import read
     from glmdiag.views.learned import page, summary
 
     found = read(run, base, verified)

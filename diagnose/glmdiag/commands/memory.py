@@ -50,11 +50,11 @@ def memory(
     measured on a CPU (docs/gpu-memory.md). What a card needs besides is an allowance, told apart.
     """
     from glmdiag.configs import read
-    from glmdiag.memory import predict
-    from glmdiag.memory_changes import smallest
-    from glmdiag.memory_room import find
-    from glmdiag.memory_rules import judge
-    from glmdiag.memory_setup import Asked, of_config, setup
+    from glmdiag.memory.changes import smallest
+    from glmdiag.memory.memory_rules import judge
+    from glmdiag.memory.prediction import predict
+    from glmdiag.memory.room import find
+    from glmdiag.memory.setup import Asked, of_config, setup
     from glmdiag.views.memory import page, summary
 
     asked = Asked(**options)

@@ -50,9 +50,9 @@ def preflight(output: Output, config: Path | None, skip_longest: bool, **options
     libraries.require()
     from glmtrain.config import build, from_file
 
-    from glmdiag.preflight import examine
-    from glmdiag.trial import prepared
-    from glmdiag.trial_rules import judge
+    from glmdiag.preflight.trial import prepared
+    from glmdiag.preflight.trial_rules import judge
+    from glmdiag.preflight.whole import examine
     from glmdiag.views.preflight import page, summary
 
     asked = [(str(config), from_file(config))] if config else []

@@ -36,9 +36,9 @@ def replay(run: Path, output: Output, step: int, rerun: int | None, **options: A
 
     RUN is the --output of a glmtrain run. Nothing in it is changed.
     """
-    from glmdiag import replay as replaying
-    from glmdiag.replay_rules import judge
-    from glmdiag.rerun import MOST_RERUN
+    from glmdiag.replay import replay as replaying
+    from glmdiag.replay.replay_rules import judge
+    from glmdiag.replay.rerun import MOST_RERUN
     from glmdiag.views.replay import page, summary
 
     found = replaying.replay(

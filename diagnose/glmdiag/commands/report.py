@@ -50,7 +50,7 @@ def report(
     RUN is the folder of a run of glmtrain or of another trainer, or a log alone. What the folder
     does not hold is named by options; what is missing is left out, and said.
     """
-    from glmdiag.case import Given, examine
+    from glmdiag.report.case import Given, examine
     from glmdiag.views.report import page, summary, told
 
     case = examine(
@@ -66,7 +66,7 @@ def report(
     )
     tried = None
     if verify_fix:
-        from glmdiag.remedies import try_first
+        from glmdiag.report.remedies import try_first
 
         tried = try_first(case, steps)
     result = {**case.as_json(), "verify_fix": tried and tried.as_json()}

@@ -1,6 +1,6 @@
 """What is trained in a set of tokens: our shards, or what any other trainer makes of its data.
 
-`read` gives `Labels`, which `glmdiag.label_rules.judge` judges.
+`read` gives `Labels`, which `glmdiag.labels.label_rules.judge` judges.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ NAMES: Mapping[str, tuple[tuple[str, float], ...]] = {
         ("samples_per_second", 1),
         ("samples/sec", 1),
         ("CurrSamplesPerSec", 1),
+        ("train_speed(iter/s)", 1),
     ),
     "seconds": (("seconds", 1), ("iter time (s)", 1), ("train_speed(s/it)", 1)),
     "memory": (

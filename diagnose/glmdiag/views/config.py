@@ -25,10 +25,10 @@ from glmreport.page import (
 )
 from glmreport.text import Literal, Text
 
-from glmdiag.config_effects import OWN, Effect, precision
-from glmdiag.config_fix import Change, Fixed
-from glmdiag.config_lengths import Measured
 from glmdiag.configs.record import TrainerConfig
+from glmdiag.configuration.effects import OWN, Effect, precision
+from glmdiag.configuration.fix import Change, Fixed
+from glmdiag.configuration.lengths import Measured
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from glmreport.page import Block, Column, Paragraph, Section, Table, Value
 from glmreport.text import Literal, Text
 
-from glmdiag.accelerators import UNTOLD, Condition, Device
-from glmdiag.attention import Attention
-from glmdiag.hardware import SHORT, Machine
-from glmdiag.room import Room
+from glmdiag.machine.accelerators import UNTOLD, Condition, Device
+from glmdiag.machine.attention import Attention
+from glmdiag.machine.hardware import SHORT, Machine
+from glmdiag.machine.room import Room
 
 
 def columns(*names: str) -> list[Column]:

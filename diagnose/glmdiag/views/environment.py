@@ -22,8 +22,8 @@ from glmreport.page import (
 )
 from glmreport.text import Literal, Text
 
-from glmdiag.environment import OF_TORCH, Environment
-from glmdiag.remote_code import RemoteCode
+from glmdiag.software.environment import OF_TORCH, Environment
+from glmdiag.software.remote_code import RemoteCode
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,7 +10,7 @@ from glmreport import charts
 from glmreport.page import Block, Column, Section, Table, Value
 from glmreport.text import Literal, Text
 
-from glmdiag.formats import Formats, Layer, Tried
+from glmdiag.preflight.formats import Formats, Layer, Tried
 
 WORST = 3
 """Layers of each format on the terminal."""

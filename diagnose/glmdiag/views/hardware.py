@@ -13,8 +13,8 @@ from glmreport.page import Block, Chart, Column, Fact, Page, Section, Step, Tabl
 from glmreport.text import Literal, Text
 from glmtrain.probe import DtypeCheck, Recommendation
 
-from glmdiag.hardware import SHORT, Machine
-from glmdiag.room import Room
+from glmdiag.machine.hardware import SHORT, Machine
+from glmdiag.machine.room import Room
 from glmdiag.views import devices
 from glmdiag.views.devices import columns, size
 

@@ -12,7 +12,7 @@ from glmprep.pages import finding_views, provenance, verdict_level
 from glmreport.page import Column, Page, Section, Step, Table, Verdict
 from glmreport.text import Catalogue, Text
 
-from glmdiag.learning import Learning
+from glmdiag.checkpoints.learning import Learning
 from glmdiag.views.checkpoint import changes, unseen
 
 if TYPE_CHECKING:

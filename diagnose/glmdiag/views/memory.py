@@ -12,8 +12,8 @@ from glmreport import charts
 from glmreport.page import Chart, Code, Column, Fact, Page, Section, Table, Value, Verdict
 from glmreport.text import Literal, Text
 
-from glmdiag.memory import CONTEXT, FRAGMENTATION, GIB, Need, Prediction
-from glmdiag.memory_changes import Change
+from glmdiag.memory.changes import Change
+from glmdiag.memory.prediction import CONTEXT, FRAGMENTATION, GIB, Need, Prediction
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,8 +12,8 @@ from glmprep.pages import finding_views, provenance, verdict_level
 from glmreport.page import Fact, Page, Section, Step, Table, Value, Verdict
 from glmreport.text import Catalogue, Literal, RuleTitle, Text
 
-from glmdiag.effects import Effect
-from glmdiag.preflight import Preflight
+from glmdiag.preflight.effects import Effect
+from glmdiag.preflight.whole import Preflight
 from glmdiag.views.formats import column, format_line, formats_section, layers_sections, number
 
 if TYPE_CHECKING:

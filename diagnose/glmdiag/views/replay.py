@@ -27,10 +27,10 @@ from glmreport.page import (
 )
 from glmreport.text import Catalogue, Literal, Message, Text
 
-from glmdiag.activations import Spot
-from glmdiag.contributions import Pass
-from glmdiag.excerpts import CLOSE, OPEN
-from glmdiag.replayed import REFERENCE, Record, Replay
+from glmdiag.replay.activations import Spot
+from glmdiag.replay.contributions import Pass
+from glmdiag.replay.excerpts import CLOSE, OPEN
+from glmdiag.replay.replayed import REFERENCE, Record, Replay
 
 if TYPE_CHECKING:
     from rich.console import Console

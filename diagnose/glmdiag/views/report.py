@@ -12,16 +12,16 @@ from glmprep.pages import finding_views, provenance, verdict_level
 from glmreport.page import Column, Fact, Page, Paragraph, Section, Step, Table, Value, Verdict
 from glmreport.text import Catalogue, Literal, RuleTitle, Text
 
-from glmdiag.case import Case
-from glmdiag.found import RESOLVED
-from glmdiag.suspects import AREAS, Sign, Suspect
+from glmdiag.report.case import Case
+from glmdiag.report.found import RESOLVED
+from glmdiag.report.suspects import AREAS, Sign, Suspect
 from glmdiag.views import verify_fix
 from glmdiag.views.log import loss_section
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from glmdiag.remedies import Tried
+    from glmdiag.report.remedies import Tried
 
 OUTCOMES = {"CK025", "CK026", "CK027"}
 """What came of a run: any cause explains it."""

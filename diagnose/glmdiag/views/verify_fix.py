@@ -6,7 +6,7 @@ from glmreport import charts
 from glmreport.page import Block, Column, Paragraph, Section, Table
 from glmreport.text import Literal, Text
 
-from glmdiag.verify_fix import Attempt, Trial
+from glmdiag.replay.verify_fix import Attempt, Trial
 
 
 def section(attempt: Attempt) -> Section:

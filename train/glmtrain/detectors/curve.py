@@ -14,6 +14,7 @@ from glmtrain.detectors.passes import Evaluations, Passes
 from glmtrain.detectors.rates import Gradients, Rate
 from glmtrain.detectors.resources import Padding, Resource, Scale
 from glmtrain.detectors.step import Step
+from glmtrain.detectors.thrown import Thrown
 
 ZERO_LOSS = 1e-3  # next-token loss below this means certainty about every token
 ALIVE_LOSS = 0.1  # a loss that was above this has no honest way to ZERO_LOSS within a step
@@ -77,6 +78,7 @@ class Curve:
     evaluations: Evaluations = field(default_factory=Evaluations)
     passes: Passes = field(default_factory=Passes)
     padding: Padding = field(default_factory=Padding)
+    thrown: Thrown = field(default_factory=Thrown)
     early: list[Early] = field(default_factory=list)
     was_alive: bool = True
     kept: deque[Kept] = field(default_factory=lambda: deque(maxlen=KEPT))
@@ -172,6 +174,7 @@ class Curve:
         if self.collapsed:
             return
         self.losses.add(loss, number)
+        self.thrown.add(loss, number)
         self.rate.losses_since_top += 1
         self.kept.append((number, loss, step.learning_rate, step.grad_norm))
         if step.epoch is not None and 0 <= step.epoch < math.inf:

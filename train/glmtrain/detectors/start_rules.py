@@ -19,6 +19,11 @@ ABOVE_CHANCE = math.log(262_144) + 1  # the largest vocabulary in use; one nat i
 FREQUENCIES = 8.0  # nats; text costs about 7.5 if only how often each token comes is known
 RANDOM = 10.0  # nats; from here on weights are random, with any usual vocabulary
 LOW_LOSS = 0.03  # nats a token: 97 of 100 tokens guessed with certainty
+ENOUGH = (
+    40  # losses; by chance the first of so many is the lowest once in forty runs that learn nothing
+)
+HIGHER = 1.25  # times the first loss: chance that is not
+SAID_SOMETHING = 0.5  # nats; below it the model knew its rows
 FIRST_STEPS = 20  # a log whose first step is later is not seen from its begin
 RESUMED = 5  # losses after a resume that are compared with those before
 SEAM = 4.0  # times the median distance of the losses before: a median of five is within two
@@ -66,6 +71,41 @@ def first_loss_above_frequencies(curve: Curve) -> Data:
     if losses.count != START or not begun or not FREQUENCIES <= losses.start < RANDOM:
         return None
     return {"step": losses.first_step, "loss": losses.start}
+
+
+@rule("LG048", Severity.WARNING)
+def never_as_low_again(curve: Curve) -> Data:
+    """No loss is as low as the first one.
+
+    Evidence: The first loss, at step {step}, is {first:.3g}; the lowest of the {count} after it is
+    {least:.3g}.
+    Why: the first loss is that of the untouched model. A model that learns goes below it sooner or
+    later; one that was thrown off by its first steps never does.
+    Fix: lower --lr to a third or less, warm up over more steps (--warmup), and begin anew.
+    """
+    thrown = curve.thrown
+    if not curve.ended or curve.resume or thrown.count < ENOUGH or thrown.first < SAID_SOMETHING:
+        return None
+    if thrown.least < HIGHER * thrown.first:
+        return None
+    found = {"first": thrown.first, "least": thrown.least}
+    return {"step": thrown.step, "count": thrown.count - 1, **found}
+
+
+@rule("LG049", Severity.WARNING)
+def thrown_off(curve: Curve) -> Data:
+    """The model was thrown off: its loss rose above that of a guess by word frequencies.
+
+    Evidence: The loss began at {first:.3g} and came to {most:.3g}, the second time close by at step
+    {step}; who only knows how often each token comes pays about 7.5.
+    Why: an update was so large that the model lost what it knew. It may learn again from there, but
+    not what it knew.
+    Fix: lower --lr to a third or less, warm up over more steps (--warmup), and begin anew.
+    """
+    thrown = curve.thrown
+    if thrown.wrecked is None or curve.resume or thrown.first >= FREQUENCIES:
+        return None
+    return {"step": thrown.wrecked, "first": thrown.first, "most": thrown.most}
 
 
 @rule("LG039", Severity.WARNING)

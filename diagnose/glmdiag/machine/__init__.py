@@ -1,0 +1,1 @@
+"""The hardware: what it has, what it can compute, and the rules on it."""

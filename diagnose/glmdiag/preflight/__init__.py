@@ -1,0 +1,1 @@
+"""A run tried before its first step: number formats, invariances, features, memory."""

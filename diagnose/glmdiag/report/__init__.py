@@ -1,0 +1,1 @@
+"""All examinations of a run joined into ranked causes."""

@@ -1,0 +1,1 @@
+"""Versions against each other, and a model's own code against the installed transformers."""
