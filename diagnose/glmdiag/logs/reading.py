@@ -33,7 +33,7 @@ def read(path: Path, *more: Path) -> Log:
     pieces = [_piece(each) for each in (path, *more)]
     kind, steps, notes = pieces[0]
     if len(pieces) > 1:
-        steps, joined = _joined([piece for _, piece, _ in pieces])
+        steps, joined = _joined([piece for _, piece, _ in pieces if len(piece)])
         notes = [note for _, _, noted in pieces for note in noted] + joined
     if not any(step.loss is not None or step.broken or step.event in ENDS for step in steps):
         raise InputError(f"{path}: has no step with a loss, so it is no training log; {HINT}")

@@ -10,11 +10,11 @@ from glmdiag.report.suspects import Points, Signs, cause
 
 
 def rate(side: Literal["low", "high"]) -> Points:
-    """A point for a learning rate that is out of its range on one side."""
+    """Points for a learning rate that is out of its range on one side."""
 
     def points(finding: Finding) -> float:
         said, limit = float(finding.data["rate"]), float(finding.data[side])
-        return float(said < limit if side == "low" else said > limit)
+        return 1.5 * (said < limit if side == "low" else said > limit)
 
     return points
 
@@ -34,12 +34,12 @@ def clipped(finding: Finding) -> float:
             "LG041": 3.5,
             "LG048": 3.0,
             "LG049": 2.5,
-            "LG001": 1.0,
+            "LG001": 1.5,
             "LG022": 1.0,
             "CF231": rate("high"),
             "LG124": 2.0,
             "LG128": 1.0,
-            "CK007": 1.0,
+            "CK007": 2.0,
         },
         odd={"LG003": 1.0, "LG025": 4.0, "LG017": 2.0, "CF232": 1.5, "LG043": 2.0},
     ),
