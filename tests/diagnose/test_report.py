@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 GALLERY = Path(__file__).resolve().parents[1] / "gallery"
 KINDS = sorted(path.stem for path in GALLERY.glob("rc*.zip"))
 SEED = "-s1/"
-RATE = {"learning_rate": 1e30}
+RATE = {"learning_rate": 1e9}
 
 Unpack = Callable[[str], list[Path]]
 

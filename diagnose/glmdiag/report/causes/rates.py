@@ -35,6 +35,7 @@ def clipped(finding: Finding) -> float:
             "LG048": 3.0,
             "LG049": 2.5,
             "LG001": 1.5,
+            "LG010": 1.0,
             "LG022": 1.0,
             "CF231": rate("high"),
             "LG124": 2.0,
