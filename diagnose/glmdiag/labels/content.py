@@ -21,6 +21,8 @@ from glmdiag.labels.apart import Int32, Int64, Labels
 MOST_ANSWERS = 4096
 LEAST_TOKENS = 8
 """Shorter answers (yes, a name, a number) stand in many a prompt by rights."""
+BORDER = 2
+"""Tokens at both ends of an answer that are other ones where other text is around them."""
 MOST_ROWS, MOST_TOKENS = 512, 2048
 """Rows that are looked at, and tokens of each."""
 LEAST_WORDS = 100
@@ -40,17 +42,20 @@ class Told:
 
 
 def told_before(labels: Labels) -> Told:
-    """Answers of which every token stands in the text before, one after the other."""
+    """Answers whose tokens stand in the text before, one after the other, borders left out."""
     ids, segments = np.ascontiguousarray(labels.rows.input_ids, dtype=np.int32), labels.segments
     starts, ends = labels.run_starts, labels.run_ends
     stopped = np.isin(ids[ends], labels.closers)
     lengths = ends - starts + 1 - stopped
-    long = np.flatnonzero(lengths >= LEAST_TOKENS)[:MOST_ANSWERS]
+    long = np.flatnonzero(lengths >= LEAST_TOKENS + 2 * BORDER)[:MOST_ANSWERS]
     begins = segments[np.searchsorted(segments, starts[long], "right") - 1]
     found = [
         int(starts[run])
         for run, begin in zip(long, begins, strict=True)
-        if _stands_in(ids[starts[run] : starts[run] + lengths[run]], ids[begin : starts[run]])
+        if _stands_in(
+            ids[starts[run] + BORDER : starts[run] + lengths[run] - BORDER],
+            ids[begin : starts[run]],
+        )
     ]
     return Told(looked=len(long), found=np.array(found, dtype=np.int64))
 

@@ -23,8 +23,8 @@ set whose ids mean other words 3 %, of a row at random 0.4 %."""
 def answers_in_prompt(labels: Labels) -> Iterator[Finding]:
     """Answers stand in their prompt, word for word.
 
-    Evidence: {count} of {looked} answers of eight tokens and more ({share:.1%}) stand as a whole in
-    the text before them.
+    Evidence: {count} of {looked} answers of a dozen tokens and more ({share:.1%}) stand as a
+    whole in the text before them.
     Why: to copy is learned within some steps; the loss falls to almost nothing, and where the
     prompt does not hold the answer the model has none.
     Fix: leave the answer out of the prompt, if it came there by the way the data was put together.
