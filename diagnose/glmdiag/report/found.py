@@ -18,13 +18,17 @@ LARGEST = 1 << 20  # bytes of a configuration
 
 
 def logs_of(run: Path) -> list[Path]:
-    """The log with the steps, and texts of a console beside it, which say how the run ended.
+    """The log with the steps, and what lies beside it: a state of transformers, a console's texts.
 
-    Raises InputError for a folder without any.
+    LLaMA-Factory and ms-swift write logs of their own and that state, which has gradient norms; a
+    console says how the run ended. Raises InputError for a folder without any.
     """
     if not run.is_dir():
         return [run]
     logs = list(logs_in(run))
+    state = run / "trainer_state.json"
+    if state.is_file() and state not in logs:
+        logs.append(state)
     texts = [path for pattern in CONSOLES for path in sorted(run.glob(pattern))]
     return [*logs, *(path for path in texts if path not in logs and path.stat().st_size)]
 
