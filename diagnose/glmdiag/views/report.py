@@ -154,7 +154,7 @@ def _fix(tried: Tried | None) -> list[Section]:
 
 
 def _loss(case: Case) -> list[Section]:
-    if "log" not in case.records:
+    if "log" not in case.records or not case.records["log"].losses:
         return []
     return [loss_section(case.records["log"], case.findings["log"])]
 
@@ -198,7 +198,7 @@ def _unseen(case: Case) -> list[Section]:
 
 def _fix_of(rule_id: str) -> str:
     fix = RULES[rule_id].fix
-    return fix[:1].upper() + fix[1:]
+    return fix if fix.startswith("glm") else fix[:1].upper() + fix[1:]
 
 
 def _title(rule_id: str) -> RuleTitle:
