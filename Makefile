@@ -1,5 +1,6 @@
 # make demo: set up, then the main job on real samples, ending with an adapter and reports.
-# make test: set up, then lint, types, layers and all tests.
+# make test: set up, then lint, types, layers and all tests but those marked slow.
+# make slow: those: the README's commands, several processes, a Ray cluster, killed runs.
 # make bench-train: side by side with other trainers (slow).
 # make bench-peers, bench-growth: side by side with other trainers' preparation; how cost grows.
 # make fuzz: the property tests again and again, with examples that were never tried.
@@ -10,11 +11,10 @@ BIN    := $(VENV)/bin
 DEMO   ?= demo
 JOBS   ?= 2
 ROUNDS ?= 10
-# The longest test comes first, so that it does not run alone in the end.
 TESTS  := tests/e2e tests/train tests/dataprep tests/diagnose tests/reports
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: setup demo test fuzz lint docs bench-peers bench-growth bench-train clean
+.PHONY: setup demo test slow fuzz lint docs bench-peers bench-growth bench-train clean
 
 setup: $(VENV)/.ready
 
@@ -35,7 +35,11 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" $(TESTS)
+
+# The longest test comes first, so that it does not run alone in the end.
+slow: setup
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m slow $(TESTS)
 
 # New random examples for the property tests, ROUNDS times over.
 fuzz: setup
