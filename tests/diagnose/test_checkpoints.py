@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from glmdiag import checkpoints
+from glmdiag.checkpoints import reading
 from glmdiag.checkpoints.asked import compare, reload
 from glmdiag.checkpoints.checkpoint_rules import judge, merged_differs, prefix_lost
 from glmdiag.checkpoints.compared import Reloaded
@@ -69,7 +69,7 @@ def place(made: Path, tmp_path: Path) -> Path:
 
 
 def found(folder: Path, base: Path | None = None) -> dict[str, Any]:
-    return {f.rule: f for f in judge(checkpoints.read(folder, base))}
+    return {f.rule: f for f in judge(reading.read(folder, base))}
 
 
 def change(folder: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
@@ -92,7 +92,7 @@ def test_a_sound_adapter_and_a_sound_model_have_no_findings(place):
 
 
 def test_the_change_of_each_layer_is_that_of_the_product(place):
-    seen = checkpoints.read(place / "adapter", place / "base")
+    seen = reading.read(place / "adapter", place / "base")
     weights = load_file(place / "adapter" / "adapter_model.safetensors")
     base = load_file(place / "base" / "model.safetensors")
     a, b = (weights[OUT.format(1, "v_proj", side)] for side in "AB")
@@ -326,17 +326,17 @@ def test_a_pickle_that_holds_code_is_never_opened(place, tmp_path):
     for name in ("optimizer.pt", "adapter_model.bin"):
         (folder / name).write_bytes(pickle.dumps({"state": Hostile()}))
     (folder / "adapter_model.safetensors").unlink()
-    findings = [f for f in judge(checkpoints.read(folder, place / "base")) if f.rule == "CK022"]
+    findings = [f for f in judge(reading.read(folder, place / "base")) if f.rule == "CK022"]
     assert {f.data["file"] for f in findings} == {"optimizer.pt", "adapter_model.bin"}
     assert not mark.exists()
 
 
 def test_an_adapter_in_a_pickle_of_tensors_is_measured_alike(place):
     path = place / "adapter" / "adapter_model.safetensors"
-    before = checkpoints.read(place / "adapter", place / "base")
+    before = reading.read(place / "adapter", place / "base")
     torch.save(load_file(path), path.with_suffix(".bin"))
     path.unlink()
-    after = checkpoints.read(place / "adapter", place / "base")
+    after = reading.read(place / "adapter", place / "base")
     assert [c.relative for c in after.changes] == [c.relative for c in before.changes]
     assert {t.digest for t in after.weights.tensors.values()} == {
         t.digest for t in before.weights.tensors.values()
@@ -368,7 +368,7 @@ def test_a_merged_model_that_does_not_end_at_its_stops_is_told(place):
 
 
 def test_a_merge_into_the_right_base_holds_and_one_with_another_scale_does_not(place):
-    seen = checkpoints.read(place / "adapter", place / "base")
+    seen = reading.read(place / "adapter", place / "base")
     parity = compare(seen, str(place / "base"), place / "merged")
     assert list(merged_differs(parity)) == []
     configure(place / "adapter", lora_alpha=32)
@@ -384,7 +384,7 @@ def test_a_prefix_comes_back_as_it_was(place, tmp_path):
         learned = prefix.install(causal, settings.Prefix(tokens=3), 0)
     (tmp_path / "prefix").mkdir()
     prefix.save(learned, tmp_path / "prefix")
-    seen = checkpoints.read(tmp_path / "prefix", place / "base")
+    seen = reading.read(tmp_path / "prefix", place / "base")
     again = reload(seen, str(place / "base"))
     assert again.same
     assert list(prefix_lost(again)) == []
@@ -398,7 +398,7 @@ def test_a_prefix_that_is_lost_or_has_no_effect_is_told():
 
 def test_only_a_prefix_can_be_loaded_again(place):
     with pytest.raises(UsageError, match="no prefix"):
-        reload(checkpoints.read(place / "adapter", place / "base"), None)
+        reload(reading.read(place / "adapter", place / "base"), None)
 
 
 def losses(before: float | None, after: float | None, gap: float = 1.0) -> dict[str, Any]:
@@ -499,12 +499,12 @@ def test_bad_records_are_one_line_and_status_two(place, glmdiag, name, command):
 
 def test_a_folder_of_nothing_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no run"):
-        checkpoints.read(tmp_path)
+        reading.read(tmp_path)
 
 
 def test_an_adapter_configuration_of_odd_types_is_no_traceback(place):
     configure(place / "adapter", r="eight", lora_alpha=None, target_modules=7, rank_pattern=[1])
-    assert checkpoints.read(place / "adapter", place / "base").adapter.scale is None
+    assert reading.read(place / "adapter", place / "base").adapter.scale is None
 
 
 def test_both_pages_are_written_in_both_languages(place, glmdiag, tmp_path):

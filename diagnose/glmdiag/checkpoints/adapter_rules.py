@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from glmprep.findings import Example, Finding, Severity, rule
 
 if TYPE_CHECKING:
-    from glmdiag.checkpoints import Checkpoint, Measured
+    from glmdiag.checkpoints.reading import Checkpoint
+    from glmdiag.checkpoints.tensors import Measured
 
 WHERE = "checkpoint"
 SHOWN = 5

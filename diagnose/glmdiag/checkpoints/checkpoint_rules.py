@@ -13,8 +13,8 @@ from glmdiag.checkpoints.series_rules import SERIES_RULES
 if TYPE_CHECKING:
     from glmtrain.parity import Parity
 
-    from glmdiag.checkpoints import Checkpoint
     from glmdiag.checkpoints.compared import Reloaded
+    from glmdiag.checkpoints.reading import Checkpoint
 
 WHERE = "checkpoint"
 SHOWN = 5

@@ -22,9 +22,10 @@ from glmtrain import learned as trainers
 from glmtrain import rules
 from glmtrain.learned import NOTICEABLE, Learned, Measured
 
-from glmdiag import checkpoints, logs
-from glmdiag.checkpoints import Checkpoint, learning_rules
+from glmdiag import logs
+from glmdiag.checkpoints import learning_rules, reading
 from glmdiag.checkpoints.files import read_json
+from glmdiag.checkpoints.reading import Checkpoint
 
 Verdict = Literal["learned", "little", "nothing", "harmed", "unknown"]
 ORDER: tuple[Verdict, ...] = ("harmed", "nothing", "little", "learned")
@@ -118,7 +119,7 @@ def read(run: Path, base: str | Path | None = None, verified: Path | None = None
 
     `verified` is the JSON of `glmtrain verify`.
     """
-    checkpoint = checkpoints.read(run, base)
+    checkpoint = reading.read(run, base)
     unseen = list(checkpoint.notes)
     recorded = _recorded(checkpoint.record)
     witnesses: list[Witness] = []

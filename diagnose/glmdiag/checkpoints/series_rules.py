@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from glmprep.findings import Example, Finding, Severity, rule
 
 if TYPE_CHECKING:
-    from glmdiag.checkpoints import Checkpoint, Weights
+    from glmdiag.checkpoints.reading import Checkpoint
+    from glmdiag.checkpoints.tensors import Weights
 
 WHERE = "checkpoint"
 SHOWN = 5

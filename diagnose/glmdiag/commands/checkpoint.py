@@ -30,17 +30,17 @@ from glmprep.console import Outcome, Output, output_options
 def checkpoint(
     folder: Path, base: str | None, merged: Path | None, reloads: bool, output: Output
 ) -> None:
-    """Examine what a run left: NaN, an adapter that changes nothing, a wrong base, damaged files.
+    """Examine what a run left: NaN, an untouched adapter, a wrong base.
 
     FOLDER is a run, one of its checkpoints, a peft adapter, a checkpoint of transformers, or a
     model. Files are read a tensor at a time and never executed.
     """
-    from glmdiag import checkpoints
+    from glmdiag.checkpoints import reading
     from glmdiag.checkpoints.asked import compare, reload
     from glmdiag.checkpoints.checkpoint_rules import judge
     from glmdiag.views.checkpoint import page, summary
 
-    found = checkpoints.read(folder, base)
+    found = reading.read(folder, base)
     parity = None if merged is None else compare(found, base, merged)
     reloaded = reload(found, base) if reloads else None
     findings = judge(found, parity, reloaded)

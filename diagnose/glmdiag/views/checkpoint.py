@@ -14,7 +14,7 @@ from glmreport.page import Chart, Column, Fact, Page, Section, Step, Table, Valu
 from glmreport.text import Catalogue, Literal, RuleTitle, Text
 from glmtrain.parity import Parity
 
-from glmdiag.checkpoints import Checkpoint
+from glmdiag.checkpoints.reading import Checkpoint
 
 if TYPE_CHECKING:
     from rich.console import Console
