@@ -58,7 +58,7 @@ def trial(glm, shards, tmp_path):
         manager.__exit__(None, None, None)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def recommendation():
     """What this machine's formats come to, asked once: it is timed, and the same each time."""
     with pytest.MonkeyPatch.context() as patch:
